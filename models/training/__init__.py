@@ -1,0 +1,1 @@
+"""How the bundled vision-language model is made: data, tokenizer, packing, training loop."""

@@ -1,0 +1,127 @@
+"""Images and questions of the easy-vqa kind, drawn without end.
+
+One shape (circle, rectangle, triangle) of one of eight colours on a light background, 64x64
+pixels, anti-aliased; questions about its colour, its shape, and what is or is not present.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SIZE_PX = 64
+_OVERSAMPLE = 2  # drawn larger and resized down: Pillow's shapes are not anti-aliased
+SHAPES = ("circle", "rectangle", "triangle")
+COLORS = {
+    "black": (0, 0, 0),
+    "blue": (0, 0, 255),
+    "brown": (165, 42, 42),
+    "gray": (128, 128, 128),
+    "green": (0, 255, 0),
+    "red": (255, 0, 0),
+    "teal": (0, 128, 128),
+    "yellow": (255, 255, 0),
+}
+COLOR_NAMES = tuple(COLORS)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an image shows: the labels from which every question is answered."""
+
+    shape: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question and its one right answer."""
+
+    text: str
+    answer: str
+
+
+def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
+    """Draw `scene` at a random place and size; returns a 64x64 RGB image."""
+    side = SIZE_PX * _OVERSAMPLE
+    low, high = side // 8, side // 2
+    background = tuple(int(c) for c in rng.integers(230, 256, 3))
+    image = Image.new("RGB", (side, side), background)
+    canvas = ImageDraw.Draw(image)
+    fill = COLORS[scene.color]
+    width, height = (int(v) for v in rng.integers(low, high + 1, 2))
+    if scene.shape == "rectangle":
+        x, y = int(rng.integers(0, side - width + 1)), int(rng.integers(0, side - height + 1))
+        canvas.rectangle((x, y, x + width, y + height), fill=fill)
+    elif scene.shape == "circle":
+        x, y = (int(v) for v in rng.integers(0, side - width + 1, 2))
+        canvas.ellipse((x, y, x + width, y + width), fill=fill)
+    else:
+        x, y = (int(v) for v in rng.integers(width, side - width + 1, 2))
+        apex = (x + width * math.cos(math.pi / 3), y - width * math.sin(math.pi / 3))
+        canvas.polygon([(x, y), (x + width, y), apex], fill=fill)
+    return image.resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR)
+
+
+def questions(scene: Scene) -> list[list[Question]]:
+    """Every question that can be asked of `scene`, in groups that are drawn equally often.
+
+    Groups: its colour; its shape; is a thing present (yes/no, balanced by repetition).
+    """
+    color = [
+        Question(text, scene.color)
+        for noun in ("shape", scene.shape)
+        for text in (f"what color is the {noun}?", f"what is the color of the {noun}?")
+    ]
+    shape = [
+        Question(text, scene.shape)
+        for text in (
+            "what shape is present?",
+            "what shape is in the image?",
+            "what shape does the image contain?",
+            f"what is the {scene.color} shape?",
+        )
+    ]
+    return [color, shape, _presence(scene, true=True), _presence(scene, true=False)]
+
+
+def _presence(scene: Scene, *, true: bool) -> list[Question]:
+    """Yes/no questions about things that are (`true`) or are not in the image."""
+    colors = [c for c in COLOR_NAMES if (c == scene.color) is true]
+    shapes = [s for s in SHAPES if (s == scene.shape) is true]
+    positive, negative = ("yes", "no") if true else ("no", "yes")
+    found: list[Question] = []
+    for thing in [f"{c} shape" for c in colors] + shapes:
+        found += [
+            Question(text, positive)
+            for text in (
+                f"is there a {thing}?",
+                f"is there a {thing} in the image?",
+                f"is a {thing} present?",
+                f"does the image contain a {thing}?",
+            )
+        ] + [
+            Question(text, negative)
+            for text in (
+                f"is there not a {thing}?",
+                f"is there not a {thing} in the image?",
+                f"is no {thing} present?",
+                f"does the image not contain a {thing}?",
+            )
+        ]
+    return found
+
+
+def random_scene(rng: np.random.Generator) -> Scene:
+    """A scene with shape and colour drawn evenly."""
+    return Scene(SHAPES[rng.integers(len(SHAPES))], COLOR_NAMES[rng.integers(len(COLOR_NAMES))])
+
+
+def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+    """`count` questions about `scene`, the groups drawn evenly, with replacement."""
+    groups = questions(scene)
+    chosen = [groups[rng.integers(len(groups))] for _ in range(count)]
+    return [group[rng.integers(len(group))] for group in chosen]
