@@ -36,7 +36,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE of 512 tokens, trained on every question; no text is unknown to it."""
     corpus = sorted(
         {
-            f"{prompt(q.text)} {q.answer}"
+            f"{prompt(q.text)}{q.answer}"
             for shape, color in itertools.product(shapes.SHAPES, shapes.COLOR_NAMES)
             for group in shapes.questions(shapes.Scene(shape, color))
             for q in group

@@ -1,0 +1,246 @@
+"""The checkpoint format: what a compressed model directory holds, and how it is written and verified.
+
+A directory is a model only if it has a valid manifest, which is written last: everything goes to a
+temporary directory beside the target, is flushed to disk, and is renamed as a whole. This module
+needs neither torch nor transformers, so that the vLLM plugin can read the format alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compressor.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+ARCHITECTURE_PREFIX = "InfoPrune"
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_CHUNK_BYTES = 1 << 20
+
+Tower = Literal["vision", "language"]
+
+
+class LayerShape(BaseModel):
+    """The recorded shape of one transformer layer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    heads: tuple[int, ...]
+    """Query heads kept, by their index in the original, ascending."""
+    kv_heads: tuple[int, ...]
+    """Key/value heads kept; equal to `heads` without grouped-query attention."""
+    ranks: dict[str, int | None]
+    """Rank of each FFN matrix by its module name (`fc1`, `gate_proj`, ...); None = dense."""
+
+
+class Compression(BaseModel):
+    """The `compression` section of `config.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    layout: Literal["adaptive"] = "adaptive"
+    plan_sha256: str
+    original_architectures: tuple[str, ...]
+    towers: dict[Tower, tuple[LayerShape, ...]]
+    """Every layer of each tower, from the first to the last that the model uses."""
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Compression | None:
+        """The section of a parsed `config.json`; None where the model was not compressed.
+
+        Raises:
+            CheckpointError: the section is malformed or of a newer format.
+        """
+        section = config.get("compression")
+        if section is None:
+            return None
+        try:
+            found = cls.model_validate(section)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise CheckpointError(
+                f"config.json's compression section is malformed at {where!r}; export the model again."
+            ) from error
+        if found.format_version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"The checkpoint has format {found.format_version}, newer than {FORMAT_VERSION}; "
+                "update infoprune."
+            )
+        return found
+
+
+def factor_names(linear: str) -> tuple[str, str]:
+    """The file's names of a factored linear's two modules: input factor, then output factor.
+
+    `x -> out_factor(in_factor(x))`: the input factor is (rank, in) without a bias, the output factor
+    (out, rank) with the linear's bias where it had one. A name of a hub linear must not occur in
+    them, because vLLM renames weights by substring (`.gate_proj` -> `.gate_up_proj`).
+    """
+    stem = linear.removesuffix("_proj")
+    return f"{stem}_in_factor", f"{stem}_out_factor"
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a model directory.
+
+    Raises:
+        CheckpointError: there is no directory, no config, or it is not JSON.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"There is no model directory {str(directory)!r}.")
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{str(directory)!r} has no config.json, so it is not a model.")
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{str(path)!r} is not valid JSON.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{str(path)!r} is not a JSON object.")
+    return config
+
+
+def verify(directory: Path) -> None:
+    """Check that a directory is a whole model: safetensors, and every file as its manifest says.
+
+    A model that this project did not write has no manifest; its safetensors headers are checked.
+
+    Raises:
+        CheckpointError: anything is missing, truncated, altered or pickled.
+    """
+    config = read_config(directory)
+    weights = sorted(directory.glob("*.safetensors"))
+    if not weights:
+        pickled = [p.name for p in sorted(directory.iterdir()) if p.suffix in PICKLED_SUFFIXES]
+        if pickled:
+            raise CheckpointError(
+                f"{str(directory)!r} has pickled weights ({pickled[0]}), which can run code when "
+                "loaded; convert them to safetensors first."
+            )
+        raise CheckpointError(f"{str(directory)!r} has no safetensors weights.")
+    if (directory / MANIFEST).is_file():
+        _verify_manifest(directory)
+    elif "compression" in config:
+        raise CheckpointError(f"{str(directory)!r} has no {MANIFEST}: its export was cut short.")
+    for path in weights:
+        _verify_safetensors(path)
+
+
+def _verify_manifest(directory: Path) -> None:
+    try:
+        files = json.loads((directory / MANIFEST).read_text())["files"]
+        expected = {str(name): str(entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{MANIFEST} in {str(directory)!r} is malformed.") from error
+    for name, digest in expected.items():
+        path = directory / name
+        if not path.is_file():
+            raise CheckpointError(f"{name} is missing from {str(directory)!r}; export it again.")
+        if sha256_of(path) != digest:
+            raise CheckpointError(
+                f"{name} in {str(directory)!r} differs from its manifest (truncated or altered); "
+                "export it again."
+            )
+
+
+def _verify_safetensors(path: Path) -> None:
+    """Check a safetensors file's header against its length."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(f"{str(path)!r} is truncated; copy or export it again.")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise CheckpointError(f"{str(path)!r} is not a safetensors file.") from error
+    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+    if 8 + length + max(ends, default=0) != size:
+        raise CheckpointError(f"{str(path)!r} is truncated; copy or export it again.")
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[Path]:
+    """A temporary directory that becomes `target` when the block ends without an error.
+
+    The manifest is written last, everything is flushed, then the directory is renamed. On an error
+    nothing of it is left. An existing model at `target` is replaced.
+
+    Raises:
+        CheckpointError: `target` exists and is not a model directory of this project.
+    """
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{str(target)!r} exists and is not a model written by infoprune; choose another place."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        _write_manifest(temporary)
+        _replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_manifest(directory: Path) -> None:
+    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST)
+    entries = {
+        str(path.relative_to(directory)): {
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in files
+    }
+    for path in files:
+        _flush(path)
+    write_json(directory / MANIFEST, {"format_version": FORMAT_VERSION, "files": entries})
+    _flush(directory / MANIFEST)
+    _flush(directory)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename `temporary` to `target`; a model that was there is moved aside first, then removed."""
+    aside: Path | None = None
+    if target.exists():
+        aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
+        os.rename(target, aside)
+    os.rename(temporary, target)
+    _flush(target.parent)
+    if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write indented JSON with sorted keys, so that equal content gives equal bytes."""
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,31 @@
+"""The one error tree of the compressor. Every message is one sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class CompressorError(Exception):
+    """Anything that a user of the compressor can put right."""
+
+
+class RecipeError(CompressorError):
+    """The recipe is malformed: an unknown key, a wrong value, an impossible budget."""
+
+
+class BudgetError(RecipeError):
+    """The budget cannot be met by this model."""
+
+
+class CheckpointError(CompressorError):
+    """A model directory is missing, truncated, pickled, or otherwise not a model."""
+
+
+class UnsupportedArchitectureError(CompressorError):
+    """No family knows this architecture."""
+
+
+class DatasetError(CompressorError):
+    """An evaluation or calibration dataset is unknown or not installed."""
+
+
+class Cancelled(CompressorError):  # noqa: N818 - not a fault
+    """The caller asked the pipeline to stop."""

@@ -1,0 +1,232 @@
+"""Train the bundled LLaVA on the CPU: the tower first, then everything, resumable at any step.
+
+    python -m models.training.train            # train (or go on) and publish
+    python -m models.training.train --publish  # only write models/shapes-llava from the last state
+
+Every step's batch is a pure function of (seed, step); weights and optimizer go to
+`runs/train/state.safetensors` every 100 steps. A run that is killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlavaForConditionalGeneration
+
+from models.training import shapes
+from models.training.architecture import build_config, build_tokenizer
+from models.training.batches import Batch, easy_vqa_split, make_batch, normalise, pack
+
+STATE = "state.safetensors"
+SAVE_EVERY_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Lengths in steps. The learning rate warms up, stays, and falls to 0 over the last part."""
+
+    seed: int = 7
+    tower_steps: int = 700  # the vision tower alone, learning to name shape and colour
+    joint_steps: int = 5000  # everything
+    decay_share: float = 0.3  # of the joint steps
+    warmup_steps: int = 100
+    tower_images: int = 32  # images a step
+    joint_images: int = 16
+    peak_lr: float = 6e-4
+
+    @property
+    def steps(self) -> int:
+        """All steps, of both phases."""
+        return self.tower_steps + self.joint_steps
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step; each phase warms up."""
+        joint = step >= self.tower_steps
+        local = step - self.tower_steps if joint else step
+        rate = self.peak_lr * min(1.0, (local + 1) / self.warmup_steps)
+        left = (self.steps - step) / max(1.0, self.decay_share * self.joint_steps)
+        return rate * min(1.0, left)
+
+
+class Trainee(nn.Module):
+    """The LLaVA with two linear probes on its mean visual feature, dropped when published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = build_tokenizer()
+        self.llava = LlavaForConditionalGeneration(build_config(self.tokenizer))
+        width = self.llava.config.vision_config.hidden_size
+        self.shape_probe = nn.Linear(width, len(shapes.SHAPES))
+        self.color_probe = nn.Linear(width, len(shapes.COLORS))
+
+    def visual_features(self, pixels: Tensor) -> Tensor:
+        """(B, 64, width): the features LLaVA uses, from the last layer but one, without CLS."""
+        tower = self.llava.model.vision_tower
+        return tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+
+    def probe_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of shape and colour read linearly from the mean feature; scalar."""
+        pooled = features.mean(1)
+        return F.cross_entropy(self.shape_probe(pooled), batch.shape_ids) + F.cross_entropy(
+            self.color_probe(pooled), batch.color_ids
+        )
+
+    def answer_logits(self, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (N, vocabulary) and targets (N,) at the N answer tokens of the batch."""
+        llava = self.llava
+        embeds = llava.get_input_embeddings()(batch.input_ids)
+        visual = llava.model.multi_modal_projector(features)
+        is_image = batch.input_ids == llava.config.image_token_index
+        embeds = embeds.masked_scatter(is_image[..., None], visual.to(embeds.dtype))
+        hidden = llava.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
+        answers = batch.targets != -100
+        return llava.lm_head(hidden[answers]), batch.targets[answers]
+
+
+def train_step(
+    model: Trainee, optimizer: torch.optim.Optimizer, schedule: Schedule, step: int
+) -> dict[str, float]:
+    """One optimizer step; returns what the log records."""
+    joint = step >= schedule.tower_steps
+    size = schedule.joint_images if joint else schedule.tower_images
+    batch = make_batch(model.tokenizer, seed=schedule.seed, step=step, size=size)
+    features = model.visual_features(batch.pixels)
+    probe = model.probe_loss(features, batch)
+    record = {"probe_loss": probe.item()}
+    loss = probe
+    if joint:
+        logits, targets = model.answer_logits(features, batch)
+        answer = F.cross_entropy(logits, targets)
+        record["answer_loss"] = answer.item()
+        loss = answer + 0.2 * probe
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.lr(step)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return record
+
+
+@torch.no_grad()
+def accuracy(model: Trainee, part: str, images: int | None = None) -> float:
+    """Teacher-forced accuracy on easy-vqa questions: the share whose every answer token is argmax."""
+    from PIL import Image
+
+    right = asked = 0
+    splits = easy_vqa_split(part)[:images]
+    for start in range(0, len(splits), 16):
+        chunk = splits[start : start + 16]
+        pixels = [normalise(Image.open(s.image_path)) for s in chunk]
+        questions = [list(s.questions) for s in chunk]
+        batch = pack(model.tokenizer, pixels, [s.scene for s in chunk], questions)
+        logits, targets = model.answer_logits(model.visual_features(batch.pixels), batch)
+        hits = (logits.argmax(-1) == targets).tolist()
+        ends = (targets == model.tokenizer.eos_token_id).tolist()
+        whole = True
+        for hit, end in zip(hits, ends, strict=True):
+            whole = whole and hit
+            if end:
+                right, asked, whole = right + whole, asked + 1, True
+    return right / asked
+
+
+def save_state(model: Trainee, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
+    """Weights, optimizer moments and the next step, replaced in one rename."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    tensors = {k: v.contiguous() for k, v in tensors.items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"step": str(step)})
+    os.replace(temporary, path)
+
+
+def load_state(model: Trainee, optimizer: torch.optim.Optimizer, path: Path) -> int:
+    """Restore what `save_state` wrote; returns the next step, 0 where there is no state."""
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
+
+
+def build(schedule: Schedule) -> tuple[Trainee, torch.optim.Optimizer]:
+    """A freshly initialised model (from the seed) and its optimizer."""
+    torch.manual_seed(schedule.seed)
+    model = Trainee()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.peak_lr, betas=(0.9, 0.98), weight_decay=0.02
+    )
+    return model, optimizer
+
+
+def train(schedule: Schedule, run: Path) -> Trainee:
+    """Train from the last saved state to the end; the log is `run/log.jsonl`."""
+    run.mkdir(parents=True, exist_ok=True)
+    model, optimizer = build(schedule)
+    first = load_state(model, optimizer, run / STATE)
+    started = time.monotonic()
+    with (run / "log.jsonl").open("a") as log:
+        for step in range(first, schedule.steps):
+            record: dict[str, float] = {"step": step, "lr": schedule.lr(step)}
+            record |= train_step(model, optimizer, schedule, step)
+            done = step + 1
+            if done % SAVE_EVERY_STEPS == 0 or done == schedule.steps:
+                if done > schedule.tower_steps:
+                    record["held_out_accuracy"] = accuracy(model, "held_out", images=60)
+                save_state(model, optimizer, done, run / STATE)
+            if done % 10 == 0:
+                pace = (time.monotonic() - started) / (done - first)
+                record["left_s"] = round(pace * (schedule.steps - done))
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+    return model
+
+
+def main() -> None:
+    """Command line of `make train-model`."""
+    defaults = Schedule()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--run", type=Path, default=Path("runs/train"), help="state and log")
+    parser.add_argument("--out", type=Path, default=Path("models/shapes-llava"))
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--joint-steps", type=int, default=defaults.joint_steps)
+    parser.add_argument("--publish", action="store_true", help="write the model, train no further")
+    args = parser.parse_args()
+    schedule = Schedule(seed=args.seed, joint_steps=args.joint_steps)
+    if args.publish:
+        model, optimizer = build(schedule)
+        load_state(model, optimizer, args.run / STATE)
+    else:
+        model = train(schedule, args.run)
+    from models.training.publish import publish
+
+    publish(model, schedule, args.run, args.out)
+
+
+if __name__ == "__main__":
+    main()

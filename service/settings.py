@@ -1,0 +1,50 @@
+"""Settings: the one reader of the environment. Every variable is `INFOPRUNE_<NAME>` or named below."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _either(name: str) -> AliasChoices:
+    """Read a setting as `NAME` (what `make demo NAME=` sets) or `INFOPRUNE_NAME`."""
+    return AliasChoices(name.upper(), f"INFOPRUNE_{name.upper()}", name)
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="INFOPRUNE_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, validation_alias=_either("port"))] = 8080
+    redis_url: Annotated[str | None, Field(validation_alias=_either("redis_url"))] = None
+    """Another Redis or Valkey; without one an embedded Valkey runs in `run_dir`."""
+    run_dir: Path = Path("runs/service")
+    """The append-only file, logs, and compressed models."""
+    max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
+    max_image_pixels: Annotated[int, Field(gt=0)] = 40_000_000
+    request_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
+    job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
+    worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    worker_max_model_len: Annotated[int, Field(gt=0)] = 512
+    worker_dtype: str = "auto"
+    """vLLM's --dtype; `auto` is the checkpoint's, or float32 on a CPU without bf16 instructions."""
+    worker_extra_args: tuple[str, ...] = ()
+    """Further arguments of vLLM's API server, as a JSON list."""
+
+    @cached_property
+    def models_dir(self) -> Path:
+        """Where jobs leave compressed models."""
+        return self.run_dir / "models"
+
+    @cached_property
+    def gateway_url(self) -> str:
+        """Where clients on this machine reach the gateway."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        return f"http://{host}:{self.port}"
