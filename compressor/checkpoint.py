@@ -215,6 +215,7 @@ def _write_manifest(directory: Path) -> None:
         for path in files
     }
     for path in files:
+        path.chmod(0o644)  # safetensors writes 0600, which a serving user could not read
         _flush(path)
     write_json(directory / MANIFEST, {"format_version": FORMAT_VERSION, "files": entries})
     _flush(directory / MANIFEST)

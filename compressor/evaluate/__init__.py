@@ -1,0 +1,1 @@
+"""Evaluation: datasets, metrics, and a runner that asks a model in process."""

@@ -1,0 +1,44 @@
+"""Accuracy with bootstrap intervals. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n questions with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        """The fields, for reports."""
+        return asdict(self)
+
+
+def exact_match(prediction: str, answer: str) -> float:
+    """1.0 where they are equal but for case, outer white space and a final full stop."""
+    return float(prediction.strip().rstrip(".").lower() == answer.strip().lower())
+
+
+def bootstrap(scores: Sequence[float], *, seed: int = 0) -> Interval:
+    """Mean and percentile interval over questions.
+
+    For a difference of two models pass the differences per question: that is the paired bootstrap.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(values), size=(RESAMPLES, len(values)))
+    means = values[picks].mean(axis=1)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(float(values.mean()), float(low), float(high), len(values))

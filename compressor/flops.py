@@ -1,0 +1,88 @@
+"""FLOPs of one request by the project's convention: 1 MAC = 2 FLOPs.
+
+Counted: every matrix product, SwiGLU's three matrices, GQA's real k/v widths, attention as
+`2 * 2 * n^2 * heads * head_dim` (scores and values, not halved for causality). Left out: biases,
+norms, softmax, rotary embedding. The number of visual and text tokens always goes with the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from compressor.checkpoint import LayerShape, Tower
+from compressor.families.base import FixedFlops, TowerSpec
+
+
+@dataclass(frozen=True)
+class RequestFlops:
+    """FLOPs of one request with one image and `text_tokens` tokens of text in its prompt."""
+
+    vision: float
+    projector: float
+    prefill: float
+    decode_token: float
+    """One token decoded after the prompt, cache included."""
+    visual_tokens: int
+    text_tokens: int
+
+    @property
+    def prompt(self) -> float:
+        """What a `flops` budget counts: all that is done before the first token."""
+        return self.vision + self.projector + self.prefill
+
+    def to_json(self) -> dict[str, float]:
+        """The fields, for reports."""
+        return asdict(self)
+
+
+def attention_flops(
+    spec: TowerSpec, heads: int, kv_heads: int, *, queries: int, keys: int
+) -> float:
+    """One layer's attention for `queries` new positions that see `keys` positions."""
+    q, kv = heads * spec.head_dim, kv_heads * spec.head_dim
+    projections = 2.0 * queries * spec.width * (2 * q + 2 * kv)
+    return projections + 2.0 * 2.0 * queries * keys * q
+
+
+def matrix_flops(shape: tuple[int, int], rank: int | None) -> float:
+    """One FFN matrix for one position, dense (rank None) or factored."""
+    rows, columns = shape
+    return 2.0 * rows * columns if rank is None else 2.0 * rank * (rows + columns)
+
+
+def layer_flops(spec: TowerSpec, layer: LayerShape, *, queries: int, keys: int) -> float:
+    """One transformer layer."""
+    attention = attention_flops(
+        spec, len(layer.heads), len(layer.kv_heads), queries=queries, keys=keys
+    )
+    ffn = sum(matrix_flops(spec.matrix_shape(name), rank) for name, rank in layer.ranks.items())
+    return attention + queries * ffn
+
+
+def request_flops(
+    specs: Sequence[TowerSpec],
+    shapes: Mapping[Tower, Sequence[LayerShape]],
+    fixed: FixedFlops,
+    *,
+    text_tokens: int,
+) -> RequestFlops:
+    """FLOPs of a request, for towers of the given shapes (a tower that is absent is dense)."""
+    totals = {"vision": fixed.patch_embedding, "prefill": fixed.lm_head, "decode": fixed.lm_head}
+    for spec in specs:
+        layers = shapes.get(spec.name) or [spec.dense_layer()] * spec.used_layers
+        if spec.name == "vision":
+            n = fixed.vision_positions
+            totals["vision"] += sum(layer_flops(spec, s, queries=n, keys=n) for s in layers)
+        else:
+            n = fixed.visual_tokens + text_tokens
+            totals["prefill"] += sum(layer_flops(spec, s, queries=n, keys=n) for s in layers)
+            totals["decode"] += sum(layer_flops(spec, s, queries=1, keys=n + 1) for s in layers)
+    return RequestFlops(
+        vision=totals["vision"],
+        projector=fixed.projector,
+        prefill=totals["prefill"],
+        decode_token=totals["decode"],
+        visual_tokens=fixed.visual_tokens,
+        text_tokens=text_tokens,
+    )

@@ -1,0 +1,137 @@
+"""Load an original or compressed checkpoint into transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from compressor.checkpoint import (
+    Compression,
+    LayerShape,
+    factor_names,
+    read_config,
+    verify,
+)
+from compressor.errors import CheckpointError
+from compressor.families import Family, TowerSpec, family_of
+
+
+class FactoredLinear(nn.Module):
+    """`y = B (A x) + bias`: A is (rank, in), B is (out, rank)."""
+
+    def __init__(self, in_features: int, out_features: int, rank: int, *, bias: bool) -> None:
+        super().__init__()
+        self.in_factor = empty_linear(in_features, rank, bias=False)
+        self.out_factor = empty_linear(rank, out_features, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        y: Tensor = self.out_factor(self.in_factor(x))
+        return y
+
+
+def load(directory: str | Path, *, dtype: torch.dtype | None = None) -> nn.Module:
+    """The transformers model of a checkpoint, compressed or not, in evaluation mode.
+
+    Args:
+        directory: a Hugging Face model directory with safetensors.
+        dtype: of the loaded weights; by default the checkpoint's own.
+
+    Raises:
+        CheckpointError: the directory is not a whole model.
+        UnsupportedArchitectureError: no family knows it.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    family = family_of(config)
+    verify(directory)
+    model = family.skeleton(config)
+    compression = Compression.of_config(config)
+    if compression is not None:
+        for spec in family.towers(config):
+            shrink_tower(model, spec, compression.towers.get(spec.name, ()))
+    _assign(model, family, _read_tensors(directory), dtype)
+    return model.eval()
+
+
+def shrink_tower(model: nn.Module, spec: TowerSpec, shapes: tuple[LayerShape, ...]) -> None:
+    """Give a tower's layers the recorded shapes, with uninitialised weights."""
+    layers = model.get_submodule(spec.layers)
+    for layer, shape in zip(layers.children(), shapes, strict=False):
+        queries = len(shape.heads) * spec.head_dim
+        keys = len(shape.kv_heads) * spec.head_dim
+        for path, rows in ((spec.q, queries), (spec.k, keys), (spec.v, keys)):
+            old = linear_at(layer, path)
+            set_module(layer, path, empty_linear(old.in_features, rows, bias=old.bias is not None))
+        old = linear_at(layer, spec.o)
+        set_module(layer, spec.o, empty_linear(queries, old.out_features, bias=old.bias is not None))
+        for path in (*spec.ffn_inputs, spec.ffn_output):
+            rank = shape.ranks[path.rsplit(".", 1)[-1]]
+            if rank is not None:
+                old = linear_at(layer, path)
+                bias = old.bias is not None
+                set_module(layer, path, FactoredLinear(old.in_features, old.out_features, rank, bias=bias))
+
+
+def linear_at(root: nn.Module, path: str) -> nn.Linear:
+    """The linear at a path.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    module = root.get_submodule(path)
+    if not isinstance(module, nn.Linear):
+        raise CheckpointError(f"{path} is a {type(module).__name__}, not a linear layer.")
+    return module
+
+
+def set_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
+
+
+def file_name(family: Family, name: str) -> str:
+    """The name in a checkpoint of a tensor of `state_dict`, factored or not."""
+    for index, part in enumerate((".in_factor.", ".out_factor.")):
+        if part in name:
+            module, _, leaf = name.partition(part)
+            parent, _, linear = module.rpartition(".")
+            return f"{family.hub_name(parent + '.')}{factor_names(linear)[index]}.{leaf}"
+    return family.hub_name(name)
+
+
+def empty_linear(in_features: int, out_features: int, *, bias: bool) -> nn.Linear:
+    """A linear whose weights are uninitialised: they are about to be assigned."""
+    return nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias)
+
+
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
+
+
+def _assign(
+    model: nn.Module, family: Family, tensors: dict[str, Tensor], dtype: torch.dtype | None
+) -> None:
+    """Put the file's tensors into the model, whose own are never touched and so never resident."""
+    state: dict[str, Tensor] = {}
+    current: dict[str, Any] = model.state_dict()
+    for name, place in current.items():
+        source = file_name(family, name)
+        # A checkpoint saved by transformers 5 itself has its names, not the hub's.
+        tensor = tensors.get(source, tensors.get(name))
+        if tensor is None:
+            raise CheckpointError(f"The checkpoint lacks the tensor {source!r}.")
+        if tensor.shape != place.shape:
+            raise CheckpointError(
+                f"Tensor {source!r} has shape {tuple(tensor.shape)}, not {tuple(place.shape)}."
+            )
+        state[name] = tensor if dtype is None else tensor.to(dtype)
+    model.load_state_dict(state, assign=True)
