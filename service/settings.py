@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.errors import SettingsError
+
 
 def _either(name: str) -> AliasChoices:
     """Read a setting as `NAME` (what `make demo NAME=` sets) or `INFOPRUNE_NAME`."""
@@ -37,6 +39,16 @@ class Settings(BaseSettings):
     """vLLM's --dtype; `auto` is the checkpoint's, or float32 on a CPU without bf16 instructions."""
     worker_extra_args: tuple[str, ...] = ()
     """Further arguments of vLLM's API server, as a JSON list."""
+
+    def require_redis_url(self) -> str:
+        """The store's address, for processes that the supervisor starts.
+
+        Raises:
+            SettingsError: none was given.
+        """
+        if self.redis_url is None:
+            raise SettingsError("REDIS_URL is not set; start everything with `infoprune serve`.")
+        return self.redis_url
 
     @cached_property
     def models_dir(self) -> Path:

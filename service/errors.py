@@ -1,0 +1,133 @@
+"""The service's one error tree. Each class carries what the gateway's single handler maps:
+HTTP status, OpenAI's error type, and a stable code. Every message is one sentence."""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """Anything that the service tells a client or an operator in one sentence."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+
+class InvalidRequestError(ServiceError):
+    """The request cannot be understood or asks for something impossible."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class ModelNotFoundError(ServiceError):
+    """No model of that name is registered."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there = ", ".join(known) or "none yet"
+        super().__init__(f"The model {name!r} does not exist; models: {there}.")
+
+
+class JobNotFoundError(ServiceError):
+    """No job has that id."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"The job {job_id!r} does not exist; GET /compress lists all jobs.")
+
+
+class NameTakenError(ServiceError):
+    """The name asked for a compressed model is in use."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The name {name!r} is taken by a model or a running job; choose another.")
+
+
+class BodyTooLargeError(ServiceError):
+    """The request body is over the limit."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The request body is over the limit of {limit_bytes} bytes.")
+
+
+class WorkerNotReadyError(ServiceError):
+    """The model exists, but none of its workers can answer yet."""
+
+    status = 503
+    type = "server_error"
+    code = "model_not_ready"
+
+    def __init__(self, name: str, reason: str | None = None) -> None:
+        super().__init__(
+            f"No worker of model {name!r} is ready: {reason or 'it is starting'}; try again soon."
+        )
+
+
+class QueueUnavailableError(ServiceError):
+    """Redis is away; models are still served, jobs cannot be queued or read."""
+
+    status = 503
+    type = "server_error"
+    code = "queue_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("Redis cannot be reached, so jobs are unavailable; try again soon.")
+
+
+class UpstreamError(ServiceError):
+    """A worker broke off or did not answer."""
+
+    status = 502
+    type = "server_error"
+    code = "upstream_error"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The worker of model {model!r} broke off; try again.")
+
+
+class UpstreamTimeoutError(ServiceError):
+    """A worker took too long."""
+
+    status = 504
+    type = "server_error"
+    code = "upstream_timeout"
+
+    def __init__(self, model: str, limit_s: float) -> None:
+        super().__init__(f"The worker of model {model!r} did not answer within {limit_s:g} s.")
+
+
+class PortInUseError(ServiceError):
+    """The gateway's port is taken."""
+
+
+class WorkerStartError(ServiceError):
+    """A model's engine did not start."""
+
+
+class StoreError(ServiceError):
+    """The embedded Valkey did not start."""
+
+
+class SettingsError(ServiceError):
+    """A setting is missing or wrong."""

@@ -1,0 +1,125 @@
+"""One compression job, run by RQ in a process of its own: claim, compress, register, end.
+
+The only module of the service that imports the compressor's pipeline.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import structlog
+from redis import Redis
+
+from compressor.errors import Cancelled, CompressorError
+from compressor.pipeline import STAGES, Stage, compress
+from compressor.recipe import parse_recipe
+from compressor.report import Report, Side
+from service.jobs.records import JobRecord, JobRecords
+from service.registry import Flops, Interval, ModelEntry, Registry
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+# Shares of a job's time, measured on the bundled model; they only move the progress bar.
+STAGE_WEIGHTS: dict[Stage, float] = {
+    "calibrate": 0.25, "score": 0.1, "plan": 0.01, "prune": 0.38, "evaluate": 0.25, "export": 0.01,
+}  # fmt: skip
+PROGRESS_EVERY_S = 0.5
+
+
+def run_job(job_id: str) -> None:
+    """What RQ calls. Its outcome is in the job's record; RQ's own is not looked at."""
+    settings = Settings()
+    redis = Redis.from_url(settings.require_redis_url())
+    records, registry = JobRecords(redis), Registry(redis)
+    token = records.claim(job_id)
+    record = records.get(job_id)
+    if token is None or record is None:
+        log.info("job not run", job=job_id, reason="over or unknown")
+        return
+    try:
+        entry = _compress(record, token, records, registry, settings)
+    except Cancelled:
+        log.info("job stopped", job=job_id)
+    except CompressorError as error:
+        records.end(job_id, "failed", token=token, error=str(error))
+    except MemoryError:
+        records.end(job_id, "failed", token=token, error="The job ran out of memory.")
+    except Exception as error:  # the job's boundary: whatever it was, its owner is told
+        log.exception("job failed", job=job_id)
+        sentence = f"The job failed unexpectedly: {type(error).__name__}: {error}"
+        records.end(job_id, "failed", token=token, error=sentence.splitlines()[0][:300])
+    else:
+        log.info("job finished", job=job_id, model=entry.name)
+
+
+def _compress(
+    record: JobRecord, token: str, records: JobRecords, registry: Registry, settings: Settings
+) -> ModelEntry:
+    """Compress and register. Nothing is registered once another execution or a cancel came first."""
+    original = registry.model(record.model)
+    if original is None:
+        raise CompressorError(f"Model {record.model!r} is no longer registered.")
+    target = model_directory(settings, record.name)
+    report = compress(
+        original.path,
+        parse_recipe(record.recipe),
+        target,
+        progress=_Reporter(records, record.id, token),
+    )
+    entry = model_entry(record.name, target, report.compressed, base=record.model, job=record.id)
+    if not records.end(record.id, "finished", token=token, report=report.to_json()):
+        shutil.rmtree(target, ignore_errors=True)
+        raise Cancelled
+    measured = model_entry(original.name, Path(original.path), report.original)
+    registry.put_model(original.model_copy(update={"accuracy": measured.accuracy}))
+    registry.put_model(entry)
+    return entry
+
+
+def model_directory(settings: Settings, name: str) -> Path:
+    """Where the compressed model of that name goes."""
+    return settings.models_dir.resolve() / name
+
+
+def model_entry(
+    name: str, path: Path, side: Side, *, base: str | None = None, job: str | None = None
+) -> ModelEntry:
+    """A registry entry of what was measured of a model."""
+    return ModelEntry(
+        name=name,
+        path=str(path),
+        variant="compressed" if base else "original",
+        base=base,
+        params=side.params,
+        flops=Flops.model_validate(side.flops.to_json()),
+        accuracy={k: Interval.model_validate(v.to_json()) for k, v in side.accuracy.items()},
+        job=job,
+    )
+
+
+class _Reporter:
+    """Writes progress to the record, at most twice a second; stops a job that lost its token."""
+
+    def __init__(self, records: JobRecords, job_id: str, token: str) -> None:
+        self._records, self._job_id, self._token = records, job_id, token
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def __call__(self, stage: Stage, share: float) -> None:
+        now = time.monotonic()
+        if stage == self._last[0] and now - self._last[1] < PROGRESS_EVERY_S:
+            return
+        self._last = (stage, now)
+        if not self._records.progress(self._job_id, self._token, stage, overall(stage, share)):
+            raise Cancelled
+
+
+def overall(stage: Stage, share: float) -> float:
+    """Percent of the whole job, given the share of a stage."""
+    before = sum(STAGE_WEIGHTS[s] for s in STAGES[: STAGES.index(stage)])
+    return 100 * (before + STAGE_WEIGHTS[stage] * share) / sum(STAGE_WEIGHTS.values())
+
+
+__all__ = ["Report", "model_directory", "model_entry", "overall", "run_job"]
