@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter as Count
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from service.errors import ServiceError
+from service.jobs.records import FINAL, JobRecord
+from service.registry import ModelEntry, Snapshot
+from service.routing.policy import workers_of
 
 # Finer than vLLM's, whose smallest step hides a small model's gain.
 LATENCY_BUCKETS_S = (
     0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75,
     1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
+JOB_BUCKETS_S = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 43200.0)
+JOB_STATUSES = ("queued", "running", *FINAL)
 _LABELS = ("model", "variant")
 
 
 def configure_logging() -> None:
-    """JSON lines on standard error."""
+    """JSON lines on standard output."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -25,8 +36,19 @@ def configure_logging() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(),
     )
+
+
+class TokenCounts(Protocol):
+    """Token counts of a completion."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the prompt, image included."""
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Of the answer."""
 
 
 class Metrics:
@@ -60,9 +82,74 @@ class Metrics:
             "infoprune_in_flight_requests", "Chat completions being answered.", _LABELS, registry=r
         )
         self.accuracy = Gauge(
-            "infoprune_accuracy_ratio", "Accuracy as last measured, 0 to 1.",
+            "infoprune_accuracy_ratio", "Accuracy as last measured, 0 to 1; bounds at 95 %.",
             (*_LABELS, "dataset", "bound"), registry=r,
         )  # fmt: skip
         self.workers = Gauge(
             "infoprune_ready_workers", "Workers that can answer.", _LABELS, registry=r
         )
+        self._jobs = _JobsCollector()
+        r.register(self._jobs)
+
+    def count_success(self, entry: ModelEntry, usage: TokenCounts | None) -> None:
+        """Count an answered request and its tokens."""
+        labels = (entry.name, entry.variant)
+        self.requests.labels(*labels, "200").inc()
+        if usage is not None:
+            self.tokens.labels(*labels, "prompt").inc(usage.prompt_tokens)
+            self.tokens.labels(*labels, "completion").inc(usage.completion_tokens or 0)
+
+    def count_rejection(self, entry: ModelEntry, status: int) -> None:
+        """Count a request that the engine refused."""
+        labels = (entry.name, entry.variant)
+        self.requests.labels(*labels, str(status)).inc()
+        self.errors.labels(*labels, "engine").inc()
+
+    def count_failure(self, labels: tuple[str, str], error: ServiceError) -> None:
+        """Count a request that the gateway refused or lost."""
+        self.requests.labels(*labels, str(error.status)).inc()
+        self.errors.labels(*labels, error.code).inc()
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Set the gauges that mirror the registry."""
+        self.accuracy.clear()
+        self.workers.clear()
+        for entry in snapshot.models.values():
+            labels = (entry.name, entry.variant)
+            ready = [w for w in workers_of(snapshot, entry.name) if w.status == "ready"]
+            self.workers.labels(*labels).set(len(ready))
+            for dataset, interval in entry.accuracy.items():
+                for bound in ("value", "low", "high"):
+                    value = getattr(interval, bound)
+                    self.accuracy.labels(*labels, dataset, bound).set(value)
+
+    def show_jobs(self, jobs: Sequence[JobRecord]) -> None:
+        """Remember the jobs for the next scrape."""
+        self._jobs.jobs = jobs
+
+
+class _JobsCollector:
+    """Counts and durations of jobs, made from their records, so that a restart loses nothing."""
+
+    def __init__(self) -> None:
+        self.jobs: Sequence[JobRecord] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape gets."""
+        counts = Count(job.status for job in self.jobs)
+        gauge = GaugeMetricFamily("infoprune_jobs", "Compression jobs.", labels=("status",))
+        duration = HistogramMetricFamily(
+            "infoprune_job_duration_seconds", "Duration of finished jobs.", labels=("status",)
+        )
+        for status in JOB_STATUSES:
+            gauge.add_metric((status,), counts[status])
+        for status in FINAL:
+            seconds = [
+                job.ended - job.started
+                for job in self.jobs
+                if job.status == status and job.started and job.ended
+            ]
+            buckets = [(str(b), sum(s <= b for s in seconds)) for b in JOB_BUCKETS_S]
+            duration.add_metric((status,), [*buckets, ("+Inf", len(seconds))], sum(seconds))
+        yield gauge
+        yield duration

@@ -29,7 +29,7 @@ from models.training.architecture import (
 )
 
 HELD_OUT_IMAGES = 200  # of the training split, for the curve: never trained on
-QUESTIONS_PER_IMAGE = 5
+QUESTIONS_PER_IMAGE = 6
 EASY_VQA_SHARE = 0.25  # of the images; the rest is drawn
 
 
@@ -92,7 +92,9 @@ def normalise(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def make_batch(tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, size: int) -> Batch:
+def make_batch(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, size: int, negated_share: float
+) -> Batch:
     """The batch of one step: a pure function of its arguments, so a resumed run repeats it."""
     rng = np.random.default_rng([seed, step])
     images, scenes, asked = [], [], []
@@ -104,7 +106,7 @@ def make_batch(tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, size
         else:
             scene = shapes.random_scene(rng)
             image = shapes.draw(scene, rng)
-        questions = shapes.ask(scene, QUESTIONS_PER_IMAGE, rng)
+        questions = shapes.ask(scene, QUESTIONS_PER_IMAGE, rng, negated_share=negated_share)
         images.append(normalise(image))
         scenes.append(scene)
         asked.append([_vary(q, rng) for q in questions])

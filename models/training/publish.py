@@ -18,6 +18,7 @@ from compressor.evaluate.runner import score_examples
 from compressor.families import family_of
 from compressor.loading import load
 from models.training.architecture import build_config, save_processor
+from models.training.batches import QUESTIONS_PER_IMAGE
 
 if TYPE_CHECKING:
     from models.training.train import Schedule, Trainee
@@ -105,10 +106,10 @@ script that wrote this card, and never for training or for choosing anything.
 
 ## Training
 `make train-model`: {schedule.tower_steps} steps of {schedule.tower_images} images for the tower
-alone (shape and colour read by linear probes, dropped afterwards), then {schedule.joint_steps} steps
-of {schedule.joint_images} images with 5 questions each for everything. AdamW, peak learning rate
-{schedule.peak_lr:g}, seed {schedule.seed}, on two CPU cores. The whole log is
-`training_log.jsonl`.
+alone (shape and colour read by linear probes, dropped afterwards), then, with the tower frozen,
+{schedule.joint_steps} steps of {schedule.joint_images} images with {QUESTIONS_PER_IMAGE} questions
+each for projector and decoder. AdamW, peak learning rate {schedule.peak_lr:g}, seed {schedule.seed},
+on two CPU cores. The whole log is `training_log.jsonl`.
 
 | step | loss of answers | accuracy, held-out training images |
 |---|---|---|

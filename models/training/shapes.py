@@ -67,9 +67,9 @@ def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def questions(scene: Scene) -> list[list[Question]]:
-    """Every question that can be asked of `scene`, in groups that are drawn equally often.
+    """Every question that can be asked of `scene`, in six groups.
 
-    Groups: its colour; its shape; is a thing present (yes/no, balanced by repetition).
+    Its colour; its shape; present things, absent things; the same two, asked with a negation.
     """
     color = [
         Question(text, scene.color)
@@ -85,34 +85,28 @@ def questions(scene: Scene) -> list[list[Question]]:
             f"what is the {scene.color} shape?",
         )
     ]
-    return [color, shape, _presence(scene, true=True), _presence(scene, true=False)]
+    presence = [
+        _presence(scene, true=true, negated=negated)
+        for negated in (False, True)
+        for true in (True, False)
+    ]
+    return [color, shape, *presence]
 
 
-def _presence(scene: Scene, *, true: bool) -> list[Question]:
+def _presence(scene: Scene, *, true: bool, negated: bool) -> list[Question]:
     """Yes/no questions about things that are (`true`) or are not in the image."""
     colors = [c for c in COLOR_NAMES if (c == scene.color) is true]
     shapes = [s for s in SHAPES if (s == scene.shape) is true]
-    positive, negative = ("yes", "no") if true else ("no", "yes")
-    found: list[Question] = []
-    for thing in [f"{c} shape" for c in colors] + shapes:
-        found += [
-            Question(text, positive)
-            for text in (
-                f"is there a {thing}?",
-                f"is there a {thing} in the image?",
-                f"is a {thing} present?",
-                f"does the image contain a {thing}?",
-            )
-        ] + [
-            Question(text, negative)
-            for text in (
-                f"is there not a {thing}?",
-                f"is there not a {thing} in the image?",
-                f"is no {thing} present?",
-                f"does the image not contain a {thing}?",
-            )
-        ]
-    return found
+    templates = (
+        ("is there not a {}?", "is there not a {} in the image?", "is no {} present?",
+         "does the image not contain a {}?")
+        if negated
+        else ("is there a {}?", "is there a {} in the image?", "is a {} present?",
+              "does the image contain a {}?")
+    )  # fmt: skip
+    answer = "yes" if true is not negated else "no"
+    things = [f"{color} shape" for color in colors] + shapes
+    return [Question(text.format(thing), answer) for thing in things for text in templates]
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
@@ -120,8 +114,13 @@ def random_scene(rng: np.random.Generator) -> Scene:
     return Scene(SHAPES[rng.integers(len(SHAPES))], COLOR_NAMES[rng.integers(len(COLOR_NAMES))])
 
 
-def ask(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
-    """`count` questions about `scene`, the groups drawn evenly, with replacement."""
+def ask(
+    scene: Scene, count: int, rng: np.random.Generator, *, negated_share: float = 0.5
+) -> list[Question]:
+    """`count` questions about `scene`, with replacement: a quarter each about colour, shape, things
+    that are there and things that are not; of the latter two, `negated_share` with a negation."""
+    plain = (1 - negated_share) / 4
+    shares = [0.25, 0.25, plain, plain, negated_share / 4, negated_share / 4]
     groups = questions(scene)
-    chosen = [groups[rng.integers(len(groups))] for _ in range(count)]
-    return [group[rng.integers(len(group))] for group in chosen]
+    chosen = rng.choice(len(groups), size=count, p=shares)
+    return [groups[i][rng.integers(len(groups[i]))] for i in chosen]

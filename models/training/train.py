@@ -32,29 +32,47 @@ SAVE_EVERY_STEPS = 100
 
 @dataclass(frozen=True)
 class Schedule:
-    """Lengths in steps. The learning rate warms up, stays, and falls to 0 over the last part."""
+    """Lengths in steps. In each phase the learning rate warms up, stays, and falls to 0.
+
+    First the vision tower learns alone to name shape and colour; then, as LLaVA's own recipe has it,
+    the tower is frozen and projector and decoder learn to answer. Negated questions are rare at
+    first: in equal shares they make yes and no a parity of two things not yet learned, on which a
+    first run did not leave chance level (docs/log.md).
+    """
 
     seed: int = 7
-    tower_steps: int = 700  # the vision tower alone, learning to name shape and colour
-    joint_steps: int = 5000  # everything
-    decay_share: float = 0.3  # of the joint steps
+    tower_steps: int = 800
+    joint_steps: int = 2400
+    decay_share: float = 0.4  # of each phase
     warmup_steps: int = 100
     tower_images: int = 32  # images a step
     joint_images: int = 16
-    peak_lr: float = 6e-4
+    peak_lr: float = 4e-4
+    few_negations_share: float = 0.45  # of the joint steps, from their start
+    few_negations: float = 0.15  # of the yes/no questions there; half of them later
 
     @property
     def steps(self) -> int:
         """All steps, of both phases."""
         return self.tower_steps + self.joint_steps
 
+    def is_joint(self, step: int) -> bool:
+        """Whether a step belongs to the second phase."""
+        return step >= self.tower_steps
+
     def lr(self, step: int) -> float:
-        """The learning rate of a step; each phase warms up."""
-        joint = step >= self.tower_steps
-        local = step - self.tower_steps if joint else step
-        rate = self.peak_lr * min(1.0, (local + 1) / self.warmup_steps)
-        left = (self.steps - step) / max(1.0, self.decay_share * self.joint_steps)
-        return rate * min(1.0, left)
+        """The learning rate of a step."""
+        start, length = (
+            (self.tower_steps, self.joint_steps) if self.is_joint(step) else (0, self.tower_steps)
+        )
+        warmth = min(1.0, (step - start + 1) / self.warmup_steps)
+        left = (start + length - step) / max(1.0, self.decay_share * length)
+        return self.peak_lr * warmth * min(1.0, left)
+
+    def negated_share(self, step: int) -> float:
+        """Share of the yes/no questions of a step that are negated."""
+        few = self.tower_steps + self.few_negations_share * self.joint_steps
+        return self.few_negations if step < few else 0.5
 
 
 class Trainee(nn.Module):
@@ -101,21 +119,25 @@ def train_step(
     model: Trainee, optimizer: torch.optim.Optimizer, schedule: Schedule, step: int
 ) -> dict[str, float]:
     """One optimizer step; returns what the log records."""
-    joint = step >= schedule.tower_steps
-    size = schedule.joint_images if joint else schedule.tower_images
-    batch = make_batch(model.tokenizer, seed=schedule.seed, step=step, size=size)
-    features = model.visual_features(batch.pixels)
-    probe = model.probe_loss(features, batch)
-    record = {"probe_loss": probe.item()}
-    loss = probe
+    joint = schedule.is_joint(step)
+    batch = make_batch(
+        model.tokenizer,
+        seed=schedule.seed,
+        step=step,
+        size=schedule.joint_images if joint else schedule.tower_images,
+        negated_share=schedule.negated_share(step),
+    )
+    with torch.set_grad_enabled(not joint):
+        features = model.visual_features(batch.pixels)
+        loss = model.probe_loss(features, batch)
+    record = {"probe_loss": loss.item()}
     if joint:
         logits, targets = model.answer_logits(features, batch)
-        answer = F.cross_entropy(logits, targets)
-        record["answer_loss"] = answer.item()
-        loss = answer + 0.2 * probe
+        loss = F.cross_entropy(logits, targets)
+        record["answer_loss"] = loss.item()
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr(step)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)  # parameters without a gradient are not moved
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -179,7 +201,7 @@ def build(schedule: Schedule) -> tuple[Trainee, torch.optim.Optimizer]:
     torch.manual_seed(schedule.seed)
     model = Trainee()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.peak_lr, betas=(0.9, 0.98), weight_decay=0.02
+        model.parameters(), lr=schedule.peak_lr, betas=(0.9, 0.95), weight_decay=0.02
     )
     return model, optimizer
 

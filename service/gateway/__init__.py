@@ -1,0 +1,1 @@
+"""The gateway: OpenAI-compatible endpoints in front of the workers, and the job endpoints."""

@@ -1,0 +1,65 @@
+"""The one place where errors become HTTP: OpenAI's shape, one sentence, the right status."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from compressor.errors import CompressorError
+from service.errors import InvalidRequestError, ServiceError
+
+log = structlog.get_logger()
+
+
+def error_response(error: ServiceError) -> JSONResponse:
+    """`{"error": {"message", "type", "param", "code"}}`, as OpenAI's clients expect."""
+    content = {
+        "message": str(error),
+        "type": error.type,
+        "param": getattr(error, "param", None),
+        "code": error.code,
+    }
+    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return JSONResponse({"error": content}, status_code=error.status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(ServiceError)
+    async def _service(_: Request, error: ServiceError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(CompressorError)
+    async def _compressor(_: Request, error: CompressorError) -> JSONResponse:
+        # Only the recipe is judged in the gateway; a model's faults appear in its job.
+        return error_response(InvalidRequestError(str(error), code="invalid_recipe"))
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return error_response(InvalidRequestError(f"{where or 'The request'}: {first['msg']}."))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        sentence = f"{request.method} {request.url.path}: {error.detail}."
+        response = error_response(InvalidRequestError(sentence, code="not_found"))
+        response.status_code = error.status_code
+        return response
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, error: ClientDisconnect) -> JSONResponse:
+        del error
+        return JSONResponse(None, status_code=499)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected error", path=request.url.path, exc_info=error)
+        return error_response(ServiceError("The gateway failed unexpectedly; its log says why."))

@@ -1,0 +1,78 @@
+"""`/v1/models`, `/metrics`, `/health`, `/ready`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from service.gateway.state import Gateway
+from service.registry import ModelEntry
+from service.routing.policy import find_model, workers_of
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """All registered models in OpenAI's shape, with what was measured of each."""
+    gateway: Gateway = request.app.state.gateway
+    entries = gateway.snapshot.models.values()
+    return {"object": "list", "data": [_describe(gateway, entry) for entry in entries]}
+
+
+@router.get("/v1/models/{name}")
+async def get_model(request: Request, name: str) -> dict[str, Any]:
+    """One model."""
+    gateway: Gateway = request.app.state.gateway
+    return _describe(gateway, find_model(gateway.snapshot, name))
+
+
+def _describe(gateway: Gateway, entry: ModelEntry) -> dict[str, Any]:
+    workers = workers_of(gateway.snapshot, entry.name)
+    return {
+        "id": entry.name,
+        "object": "model",
+        "created": int(entry.created),
+        "owned_by": "infoprune",
+        "variant": entry.variant,
+        "base": entry.base,
+        "params": entry.params,
+        "flops": entry.flops.model_dump(),
+        "accuracy": {name: i.model_dump() for name, i in entry.accuracy.items()},
+        "job": entry.job,
+        "ready": any(worker.status == "ready" for worker in workers),
+        "workers": [worker.model_dump(include={"status", "restarts", "error"}) for worker in workers],
+    }
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    gateway: Gateway = request.app.state.gateway
+    return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """The process is alive."""
+    return {"status": "ok"}
+
+
+@router.get("/ready")
+async def ready(request: Request) -> JSONResponse:
+    """200 once at least one model can be asked; says which, and whether Redis can be reached."""
+    gateway: Gateway = request.app.state.gateway
+    models = {
+        name: any(w.status == "ready" for w in workers_of(gateway.snapshot, name))
+        for name in gateway.snapshot.models
+    }
+    content = {
+        "ready": any(models.values()),
+        "models": models,
+        "store": "reachable" if gateway.store_reachable else "away",
+    }
+    return JSONResponse(content, status_code=200 if content["ready"] else 503)
