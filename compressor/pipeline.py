@@ -21,6 +21,7 @@ from compressor.evaluate.runner import score_examples
 from compressor.export import export
 from compressor.families import Family, TowerSpec, family_of
 from compressor.flops import RequestFlops, request_flops
+from compressor.inspect import mean_text_tokens
 from compressor.loading import linear_at, load
 from compressor.plan import Plan, make_plan
 from compressor.prune import prune_tower
@@ -123,11 +124,8 @@ def calibrate(source: Path, recipe: Recipe, progress: Progress) -> Calibrated:
             model, spec, stream,
             progress=lambda share, n=number: progress("calibrate", (n + share) / len(specs)),
         )  # fmt: skip
-    tokens = sum(int(b["attention_mask"].sum()) for b in batches) - sum(lengths)
-    text_tokens = round(tokens / len(chosen)) - family.fixed_flops(config).visual_tokens
-    return Calibrated(
-        model, processor, family, config, specs, batches, weights, text_tokens, statistics
-    )
+    tokens = mean_text_tokens(processor, chosen)
+    return Calibrated(model, processor, family, config, specs, batches, weights, tokens, statistics)
 
 
 def score(calibrated: Calibrated, progress: Progress) -> dict[Tower, list[LayerScores]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,16 @@ class Settings(BaseSettings):
         if self.redis_url is None:
             raise SettingsError("REDIS_URL is not set; start everything with `infoprune serve`.")
         return self.redis_url
+
+    def to_environment(self, redis_url: str) -> dict[str, str]:
+        """The variables that give a child process these settings, with the store's address."""
+        values = self.model_dump(mode="json", exclude={"redis_url"}, exclude_none=True)
+        found = {
+            f"INFOPRUNE_{name.upper()}": v if isinstance(v, str) else json.dumps(v)
+            for name, v in values.items()
+        }
+        # PORT and REDIS_URL go first where they are set, so they must agree.
+        return found | {"PORT": str(self.port), "REDIS_URL": redis_url}
 
     @cached_property
     def models_dir(self) -> Path:

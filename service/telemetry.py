@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter as Count
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -26,8 +28,11 @@ JOB_STATUSES = ("queued", "running", *FINAL)
 _LABELS = ("model", "variant")
 
 
-def configure_logging() -> None:
-    """JSON lines on standard output."""
+def configure_logging(file: Path | None = None) -> None:
+    """JSON lines, to standard output or appended to a file."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    output = sys.stdout if file is None else file.open("a", buffering=1)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -36,6 +41,7 @@ def configure_logging() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(output),
     )
 
 

@@ -13,9 +13,10 @@ import structlog
 from redis import Redis
 
 from compressor.errors import Cancelled, CompressorError
+from compressor.inspect import inspect
 from compressor.pipeline import STAGES, Stage, compress
 from compressor.recipe import parse_recipe
-from compressor.report import Report, Side
+from compressor.report import Side
 from service.jobs.records import JobRecord, JobRecords
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
@@ -69,14 +70,29 @@ def _compress(
         target,
         progress=_Reporter(records, record.id, token),
     )
-    entry = model_entry(record.name, target, report.compressed, base=record.model, job=record.id)
+    entry = compressed_entry(record, target, report.compressed)
     if not records.end(record.id, "finished", token=token, report=report.to_json()):
         shutil.rmtree(target, ignore_errors=True)
         raise Cancelled
-    measured = model_entry(original.name, Path(original.path), report.original)
-    registry.put_model(original.model_copy(update={"accuracy": measured.accuracy}))
+    registry.put_model(original.model_copy(update={"accuracy": _accuracy(report.original)}))
     registry.put_model(entry)
     return entry
+
+
+def original_entry(name: str, path: Path) -> ModelEntry:
+    """The registry entry of a model that an operator wants served.
+
+    Raises:
+        CompressorError: the directory is not a whole model of a known family.
+    """
+    found = inspect(path)
+    return ModelEntry(
+        name=name,
+        path=str(path.resolve()),
+        variant="compressed" if found.compressed else "original",
+        params=found.params,
+        flops=Flops.model_validate(found.flops.to_json()),
+    )
 
 
 def model_directory(settings: Settings, name: str) -> Path:
@@ -84,20 +100,22 @@ def model_directory(settings: Settings, name: str) -> Path:
     return settings.models_dir.resolve() / name
 
 
-def model_entry(
-    name: str, path: Path, side: Side, *, base: str | None = None, job: str | None = None
-) -> ModelEntry:
-    """A registry entry of what was measured of a model."""
+def compressed_entry(record: JobRecord, path: Path, side: Side) -> ModelEntry:
+    """The registry entry of a job's result."""
     return ModelEntry(
-        name=name,
+        name=record.name,
         path=str(path),
-        variant="compressed" if base else "original",
-        base=base,
+        variant="compressed",
+        base=record.model,
         params=side.params,
         flops=Flops.model_validate(side.flops.to_json()),
-        accuracy={k: Interval.model_validate(v.to_json()) for k, v in side.accuracy.items()},
-        job=job,
+        accuracy=_accuracy(side),
+        job=record.id,
     )
+
+
+def _accuracy(side: Side) -> dict[str, Interval]:
+    return {k: Interval.model_validate(v.to_json()) for k, v in side.accuracy.items()}
 
 
 class _Reporter:
@@ -120,6 +138,3 @@ def overall(stage: Stage, share: float) -> float:
     """Percent of the whole job, given the share of a stage."""
     before = sum(STAGE_WEIGHTS[s] for s in STAGES[: STAGES.index(stage)])
     return 100 * (before + STAGE_WEIGHTS[stage] * share) / sum(STAGE_WEIGHTS.values())
-
-
-__all__ = ["Report", "model_directory", "model_entry", "overall", "run_job"]

@@ -1,0 +1,142 @@
+"""The compressor's commands; `service.cli` mounts them in `infoprune`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from compressor.checkpoint import MANIFEST
+from compressor.errors import CheckpointError, CompressorError, RecipeError
+from compressor.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from compressor.pipeline import Progress as StageProgress
+    from compressor.pipeline import Stage
+    from compressor.plan import Plan
+    from compressor.report import Report
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(help="Directory of the original, in Hugging Face layout.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="YAML or JSON file, or inline: 'flops: 0.5'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the compressed model goes.")],
+    plan: Annotated[
+        Path | None, typer.Option(help="Replay this plan.json instead of making a plan.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make the plan and print it; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Compress a vision-language model without any service.
+
+    Scores heads and FFNs on calibration data, prunes to the recipe's budget, compares accuracy on
+    the recipe's test questions, and writes a checkpoint that vLLM loads with infoprune installed.
+    """
+    with errors_in_one_sentence():
+        checked = read_recipe(recipe)
+        if out.exists() and not dry_run and not (out / MANIFEST).is_file():
+            raise CheckpointError(f"{str(out)!r} exists and is not a model of infoprune's.")
+        # Only now: torch and transformers take seconds to import, a wrong recipe does not need them.
+        from compressor import pipeline
+
+        replayed = read_plan(plan) if plan else None
+        with stage_progress() as progress:
+            if dry_run:
+                calibrated = pipeline.calibrate(model, checked, progress)
+                made = pipeline.decide(calibrated, pipeline.score(calibrated, progress), checked)
+                report = None
+            else:
+                report = pipeline.compress(model, checked, out, plan=replayed, progress=progress)
+        if report is None:
+            typer.echo(json.dumps(made.model_dump(mode="json"), indent=2))
+        elif as_json:
+            typer.echo(json.dumps(report.to_json(), indent=2))
+        else:
+            print_report(report, out)
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from its JSON file.
+
+    Raises:
+        RecipeError: it is missing or not a plan.
+    """
+    from compressor.plan import Plan
+
+    try:
+        return Plan.model_validate_json(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"The plan {str(path)!r} cannot be read.") from error
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r} is not a plan that infoprune wrote.") from error
+
+
+@contextmanager
+def errors_in_one_sentence() -> Iterator[None]:
+    """End the program with status 1 and the error's sentence on standard error."""
+    try:
+        yield
+    except CompressorError as error:
+        typer.echo(f"infoprune: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def stage_progress() -> Iterator[StageProgress]:
+    """A progress bar on standard error that goes through the stages, with the time left of each."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[Stage, TaskID] = {}
+
+    def show(stage: Stage, share: float) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=1.0)
+        bar.update(tasks[stage], completed=share)
+
+    with bar:
+        yield show
+
+
+def print_report(report: Report, out: Path) -> None:
+    """The table of original and compressed."""
+    table = Table("", "original", "compressed", "ratio", title=f"{report.model}: {out}")
+    a, b = report.original, report.compressed
+    rows = {
+        "parameters": (a.params, b.params),
+        "FLOPs, vision tower": (a.flops.vision, b.flops.vision),
+        "FLOPs, projector": (a.flops.projector, b.flops.projector),
+        "FLOPs, LLM prefill": (a.flops.prefill, b.flops.prefill),
+        "FLOPs, one decoded token": (a.flops.decode_token, b.flops.decode_token),
+    }
+    for name, (x, y) in rows.items():
+        table.add_row(name, f"{x:.4g}", f"{y:.4g}", f"{y / x:.3f}")
+    for dataset, difference in report.difference.items():
+        x, y = a.accuracy[dataset].value, b.accuracy[dataset].value
+        change = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+        table.add_row(f"accuracy, {dataset}", f"{x:.4f}", f"{y:.4f}", change)
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""The demo: a client of the service that compresses the bundled model and compares the two."""

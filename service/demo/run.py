@@ -1,0 +1,172 @@
+"""The demo from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from compressor.evaluate.datasets import Example, examples
+from service.demo.client import ServiceClient, chat_request
+from service.demo.measure import compare
+from service.demo.report import build_report, build_table
+from service.jobs.runner import original_entry
+from service.settings import Settings
+from service.supervisor import Supervisor
+from service.telemetry import configure_logging
+
+DATASET = "easy-vqa"
+SEED = 2026  # of the questions asked here; the job's own evaluation draws others
+LATENCY_SAMPLES = 50
+
+
+def run_demo(
+    settings: Settings,
+    model: Path,
+    *,
+    flops: float,
+    samples: int,
+    once: bool,
+    stopped: threading.Event,
+) -> None:
+    """Start everything, compress, compare; then stay up until `stopped`, or end if `once`.
+
+    Raises:
+        ServiceError: one sentence on what went wrong. Everything is stopped in any case.
+    """
+    console = Console()
+    configure_logging(settings.run_dir / "logs" / "supervisor.log")
+    with console.status("looking at the model"):
+        entry = original_entry(model.resolve().name, model)
+    supervisor = Supervisor(settings, [entry])
+    try:
+        supervisor.start()
+        console.print(f"Gateway {settings.gateway_url}  ·  logs {settings.run_dir}/logs")
+        keeper = threading.Thread(target=supervisor.run, args=(stopped,), daemon=True)
+        keeper.start()
+        asked = examples(DATASET, "test", samples=samples, seed=SEED)
+        session = _session(settings, entry.name, flops, asked, console)
+        report = _run_until(stopped, session)
+        if report is not None:
+            write_report(settings.run_dir / "report.json", report)
+            console.print(build_table(report))
+            if not once:
+                _invite(console, settings, report, asked[0])
+                stopped.wait()
+    finally:
+        stopped.set()
+        with console.status("stopping"):
+            supervisor.stop()
+
+
+def _run_until(
+    stopped: threading.Event, work: Coroutine[Any, Any, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Run a coroutine; None if `stopped` was set before it ended."""
+
+    async def watch() -> dict[str, Any] | None:
+        task = asyncio.create_task(work)
+        while not task.done() and not stopped.is_set():
+            await asyncio.wait({task}, timeout=0.2)
+        if task.done():
+            return task.result()
+        task.cancel()
+        return None
+
+    return asyncio.run(watch())
+
+
+async def _session(
+    settings: Settings, name: str, flops: float, asked: list[Example], console: Console
+) -> dict[str, Any]:
+    """What a client does: wait, compress, wait, ask both."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        client = ServiceClient(settings.gateway_url, http)
+        with bar:
+            await _wait_ready(client, name, settings, bar)
+            record = await client.submit(name, {"flops": flops})
+            compressed = await _follow_job(client, record["id"], bar)
+            await _wait_ready(client, compressed, settings, bar)
+            task = bar.add_task(f"ask both {len(asked)} questions", total=1.0)
+            measured = await compare(
+                client, (name, compressed), DATASET, asked, latency_samples=LATENCY_SAMPLES,
+                advance=lambda share: bar.update(task, completed=share),
+            )  # fmt: skip
+        models = await client.models()
+    return build_report((models[name], models[compressed]), measured)
+
+
+async def _wait_ready(
+    client: ServiceClient, name: str, settings: Settings, bar: Progress
+) -> None:
+    task = bar.add_task(f"start {name}", total=None)
+    async for state in client.wait_ready(name, timeout_s=settings.worker_start_timeout_s):
+        bar.update(task, description=f"{name}: {state}"[:60])
+    bar.update(task, description=f"{name} is served", total=1, completed=1)
+
+
+async def _follow_job(client: ServiceClient, job_id: str, bar: Progress) -> str:
+    """Show a job's stages; returns the name of its model."""
+    task = bar.add_task("compress: queued", total=100.0)
+    name = ""
+    async for job in client.follow(job_id):
+        name = job["name"]
+        stage = job["stage"] or job["status"]
+        bar.update(task, description=f"compress: {stage}", completed=job["percent"])
+    bar.update(task, description=f"compressed to {name}", completed=100.0)
+    return name
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Replace the report in one rename."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _invite(
+    console: Console, settings: Settings, report: dict[str, Any], example: Example
+) -> None:
+    """What to try next."""
+    request = settings.run_dir / "request.json"
+    body = chat_request(report["compressed"]["model"], example)
+    request.write_text(json.dumps(body) + "\n")
+    url = settings.gateway_url
+    console.print(
+        f"\nReport   {settings.run_dir}/report.json\nModels   {url}/v1/models\n"
+        f"Jobs     {url}/compress\nMetrics  {url}/metrics\nAPI docs {url}/docs\n"
+        f"\nAsk the compressed model ({example.question!r}):"
+    )
+    console.print(
+        f"  curl -s {url}/v1/chat/completions -H 'content-type: application/json' -d @{request}",
+        soft_wrap=True,
+    )
+    console.print("\nCtrl-C stops everything.")
+
+

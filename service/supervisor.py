@@ -1,0 +1,140 @@
+"""Everything on one machine: store, gateway, job runner and workers, as guarded children."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psutil
+import structlog
+from redis import Redis
+
+from service.errors import PortInUseError
+from service.registry import ModelEntry, Registry
+from service.settings import Settings
+from service.store import EmbeddedValkey
+from service.workers.machine import this_machine
+from service.workers.manager import WorkerManager
+from service.workers.policy import Failures
+from service.workers.process import GuardedProcess
+
+log = structlog.get_logger()
+TICK_S = 0.5
+
+
+@dataclass
+class _Service:
+    """A child that shall always run."""
+
+    name: str
+    module: str
+    process: GuardedProcess | None = None
+    started: float = 0.0
+    failures: Failures = field(default_factory=Failures)
+
+
+class Supervisor:
+    """Starts all parts, keeps them running, and stops them in order."""
+
+    def __init__(self, settings: Settings, models: Sequence[ModelEntry]) -> None:
+        self._settings, self._models = settings, models
+        self._store: EmbeddedValkey | None = None
+        self._manager: WorkerManager | None = None
+        self._services = [_Service("gateway", "service.gateway"), _Service("jobs", "service.jobs")]
+        self._environment: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start the store, register the models, start the rest.
+
+        Raises:
+            PortInUseError: somebody listens on the gateway's port; the message says who.
+            StoreError: the embedded store did not start.
+        """
+        settings = self._settings
+        check_port(settings.host, settings.port)
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        url = settings.redis_url
+        if url is None:
+            log_path = settings.run_dir / "logs" / "valkey.log"
+            self._store = EmbeddedValkey(settings.run_dir / "valkey", log=log_path)
+            url = self._store.start()
+        self._environment = {**os.environ, **settings.to_environment(url)}
+        registry = Registry(Redis.from_url(url))
+        for entry in self._models:
+            known = registry.model(entry.name)
+            kept = known.accuracy if known else {}
+            registry.put_model(entry.model_copy(update={"accuracy": kept}))
+        self._manager = WorkerManager(registry, settings, this_machine())
+        self._manager.forget_stale()
+
+    def run(self, stopped: threading.Event) -> None:
+        """Keep everything running until the event is set."""
+        while not stopped.is_set():
+            self.tick()
+            stopped.wait(TICK_S)
+
+    def tick(self) -> None:
+        """One look at every child."""
+        assert self._manager is not None, "start first"
+        for service in self._services:
+            self._keep_running(service)
+        self._manager.tick()
+
+    def stop(self) -> None:
+        """Stop the gateway first, so that nobody is served half, and the store last."""
+        for service in self._services:
+            if service.process is not None:
+                service.process.stop()
+        if self._manager is not None:
+            self._manager.stop()
+        if self._store is not None:
+            self._store.stop()
+
+    def _keep_running(self, service: _Service) -> None:
+        now = time.monotonic()
+        if service.process is not None and service.process.poll() is not None:
+            log.warning("service ended", name=service.name, error=service.process.last_error())
+            service.failures = service.failures.after(now, now - service.started)
+            service.process = None
+        if service.process is None and service.failures.may_start(now, 0.0):
+            service.started = now
+            service.process = GuardedProcess(
+                [sys.executable, "-m", service.module],
+                env=self._environment,
+                log=self._settings.run_dir / "logs" / f"{service.name}.log",
+            )
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that a port is free.
+
+    Raises:
+        PortInUseError: names the process that has it, where that may be known.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            owner = _owner(port)
+            raise PortInUseError(
+                f"Port {port} is in use{f' by {owner}' if owner else ''}; choose another with PORT=."
+            ) from error
+
+
+def _owner(port: int) -> str | None:
+    """Name and id of the process that listens on a port; None where it may not be known."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                if connection.pid is None:
+                    return None
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        return None
+    return None

@@ -1,0 +1,1 @@
+"""The life of worker processes: start, probe, restart with back-off, stop."""

@@ -1,0 +1,59 @@
+"""The command line and environment of a vLLM worker. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.registry import ModelEntry
+from service.settings import Settings
+
+_FAST_BF16 = {"avx512_bf16", "amx_bf16"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of a machine the command depends on."""
+
+    cores: int
+    cpu_flags: frozenset[str]
+    has_gpu: bool
+
+
+def choose_dtype(setting: str, machine: Machine) -> str:
+    """vLLM's --dtype. CPUs without bf16 instructions multiply bf16 some 50 times slower."""
+    if setting != "auto" or machine.has_gpu or machine.cpu_flags & _FAST_BF16:
+        return setting
+    return "float32"
+
+
+def worker_command(entry: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:
+    """The command that serves a model on a port of the loopback interface."""
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        "--model", entry.path, "--served-model-name", entry.name,
+        "--host", "127.0.0.1", "--port", str(port),
+        "--max-model-len", str(settings.worker_max_model_len),
+        "--dtype", choose_dtype(settings.worker_dtype, machine),
+        "--disable-uvicorn-access-log",
+    ]  # fmt: skip
+    if not machine.has_gpu:
+        # Compiling takes half a minute more than it saves in a demo's life.
+        command.append("--enforce-eager")
+    return [*command, *settings.worker_extra_args]
+
+
+def worker_environment(environment: Mapping[str, str], machine: Machine) -> dict[str, str]:
+    """The worker's environment: offline, no telemetry; on a CPU a small cache and no pinned cores."""
+    extra = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if not machine.has_gpu:
+        extra |= {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            # By default each worker would bind to the same cores but one. Unbound and waiting
+            # passively, whichever model is asked can use all cores.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(machine.cores),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+    return {**environment, **{k: environment.get(k, v) for k, v in extra.items()}}
