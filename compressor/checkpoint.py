@@ -227,8 +227,8 @@ def _replace(temporary: Path, target: Path) -> None:
     aside: Path | None = None
     if target.exists():
         aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
-        os.rename(target, aside)
-    os.rename(temporary, target)
+        target.rename(aside)
+    temporary.rename(target)
     _flush(target.parent)
     if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 
 def compress(
-    model: Annotated[Path, typer.Argument(help="Directory of the original, in Hugging Face layout.")],
+    model: Annotated[
+        Path, typer.Argument(help="Directory of the original, in Hugging Face layout.")
+    ],
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", help="YAML or JSON file, or inline: 'flops: 0.5'.")
     ],

@@ -40,8 +40,10 @@ def export(
     config = read_config(source)
     with writing(target) as directory:
         for path in sorted(source.iterdir()):
-            if path.is_file() and path.name not in _NOT_COPIED and not path.name.endswith(
-                _NOT_COPIED_SUFFIXES
+            if (
+                path.is_file()
+                and path.name not in _NOT_COPIED
+                and not path.name.endswith(_NOT_COPIED_SUFFIXES)
             ):
                 shutil.copyfile(path, directory / path.name)
         dtype = stored_dtype(config)

@@ -43,7 +43,9 @@ def inspect(directory: Path) -> Inspection:
         family.towers(config),
         compression.towers if compression else {},
         family.fixed_flops(config),
-        text_tokens=mean_text_tokens(processor, examples(Calibration().dataset, "train", samples=64)),
+        text_tokens=mean_text_tokens(
+            processor, examples(Calibration().dataset, "train", samples=64)
+        ),
     )
     params = sum(count_parameters(path) for path in directory.glob("*.safetensors"))
     return Inspection(params, flops, compression is not None)

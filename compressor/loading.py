@@ -68,13 +68,17 @@ def shrink_tower(model: nn.Module, spec: TowerSpec, shapes: tuple[LayerShape, ..
             old = linear_at(layer, path)
             set_module(layer, path, empty_linear(old.in_features, rows, bias=old.bias is not None))
         old = linear_at(layer, spec.o)
-        set_module(layer, spec.o, empty_linear(queries, old.out_features, bias=old.bias is not None))
+        set_module(
+            layer, spec.o, empty_linear(queries, old.out_features, bias=old.bias is not None)
+        )
         for path in (*spec.ffn_inputs, spec.ffn_output):
             rank = shape.ranks[path.rsplit(".", 1)[-1]]
             if rank is not None:
                 old = linear_at(layer, path)
                 bias = old.bias is not None
-                set_module(layer, path, FactoredLinear(old.in_features, old.out_features, rank, bias=bias))
+                set_module(
+                    layer, path, FactoredLinear(old.in_features, old.out_features, rank, bias=bias)
+                )
 
 
 def linear_at(root: nn.Module, path: str) -> nn.Linear:

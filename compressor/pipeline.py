@@ -122,7 +122,7 @@ def calibrate(source: Path, recipe: Recipe, progress: Progress) -> Calibrated:
         stream = enter(model, spec, batches, weights)
         statistics[spec.name] = calibrate_tower(
             model, spec, stream,
-            progress=lambda share, n=number: progress("calibrate", (n + share) / len(specs)),
+            progress=part_of(progress, "calibrate", number, len(specs)),
         )  # fmt: skip
     tokens = mean_text_tokens(processor, chosen)
     return Calibrated(model, processor, family, config, specs, batches, weights, tokens, statistics)
@@ -136,7 +136,9 @@ def score(calibrated: Calibrated, progress: Progress) -> dict[Tower, list[LayerS
     for spec in calibrated.specs:
         layers = calibrated.model.get_submodule(spec.layers)
         scores[spec.name] = []
-        for block, statistics in zip(layers.children(), calibrated.statistics[spec.name], strict=False):
+        for block, statistics in zip(
+            layers.children(), calibrated.statistics[spec.name], strict=False
+        ):
             paths = (spec.o, *spec.ffn_inputs, spec.ffn_output)
             matrices = {path: linear_at(block, path).weight.data for path in paths}
             scores[spec.name].append(score_layer(matrices, statistics, spec))
@@ -145,9 +147,7 @@ def score(calibrated: Calibrated, progress: Progress) -> dict[Tower, list[LayerS
     return scores
 
 
-def decide(
-    calibrated: Calibrated, scores: dict[Tower, list[LayerScores]], recipe: Recipe
-) -> Plan:
+def decide(calibrated: Calibrated, scores: dict[Tower, list[LayerScores]], recipe: Recipe) -> Plan:
     """Allocate the recipe's budget over all towers, heads and ranks."""
     return make_plan(
         calibrated.specs,
@@ -170,9 +170,7 @@ def prune(calibrated: Calibrated, plan: Plan, recipe: Recipe, progress: Progress
         ]
         prune_tower(
             model, spec, plan.towers[spec.name], streams[0], streams[1], ridge=recipe.ridge,
-            progress=lambda share, n=number: progress(
-                "prune", (n + share) / len(calibrated.specs)
-            ),
+            progress=part_of(progress, "prune", number, len(calibrated.specs)),
         )  # fmt: skip
     return model
 
@@ -194,7 +192,7 @@ def evaluate(
         scores = [
             score_examples(
                 model, calibrated.processor, asked,
-                advance=lambda share, n=n: progress("evaluate", (n + share) / 2),
+                advance=part_of(progress, "evaluate", n, 2),
             )
             for n, model in enumerate((calibrated.model, compressed))
         ]  # fmt: skip
@@ -209,6 +207,11 @@ def evaluate(
         )
     ]
     return Report(name, sides[0], sides[1], difference, recipe.seed)
+
+
+def part_of(progress: Progress, stage: Stage, index: int, count: int) -> Callable[[float], None]:
+    """Progress of one of `count` equal parts of a stage."""
+    return lambda share: progress(stage, (index + share) / count)
 
 
 def count_flops(calibrated: Calibrated, plan: Plan | None) -> RequestFlops:

@@ -198,9 +198,7 @@ def make_plan(
             f"The budget flops: {flops:g} is impossible for this model: heads and FFNs at their "
             f"smallest leave {least / original:.3f} of its FLOPs."
         ) from error
-    towers = {
-        spec.name: _shapes(spec, scores[spec.name], items, chosen) for spec in specs
-    }
+    towers = {spec.name: _shapes(spec, scores[spec.name], items, chosen) for spec in specs}
     planned = request_flops(specs, towers, fixed, text_tokens=text_tokens).prompt
     return Plan(
         architecture=architecture,

@@ -116,9 +116,7 @@ def _fit(pair: _Pair, path: str, moments: Moments, rank: int | None) -> None:
     if moments.constant:
         prior = torch.cat([prior, linear.bias.data.double()[:, None]], dim=1)
     gram = moments.gram
-    fitted = fit_linear(
-        gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant
-    )
+    fitted = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
     if not moments.constant:
         set_module(pair.block, path, factor_linear(fitted, None, gram, rank))
         return

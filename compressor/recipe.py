@@ -80,7 +80,7 @@ def read_recipe(source: str) -> Recipe:
     return parse_recipe(content)
 
 
-def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _sentence(error: Any) -> str:
     """One sentence for pydantic's first complaint."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)

@@ -162,7 +162,9 @@ def score_layer(
         covariance = statistics.ffn_hidden if is_output else statistics.ffn_input
         energies = whitened_energies(weights[path], covariance)
         # A rank-r input matrix passes on its relative error; the output matrix's error is absolute.
-        scale = 1.0 if is_output else statistics.ffn_output_energy / max(float(energies.sum()), 1e-30)
+        scale = (
+            1.0 if is_output else statistics.ffn_output_energy / max(float(energies.sum()), 1e-30)
+        )
         losses = tail(energies) * scale / residual
         matrices[path.rsplit(".", 1)[-1]] = tuple(float(x) for x in losses)
     return LayerScores(tuple(groups), tuple(order), tuple(attention), matrices)

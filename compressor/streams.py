@@ -34,7 +34,7 @@ class Stream:
 
 
 @torch.inference_mode()
-def prepare(processor: Any, examples: Sequence[Example]) -> list[dict[str, Tensor]]:  # noqa: ANN401
+def prepare(processor: Any, examples: Sequence[Example]) -> list[dict[str, Tensor]]:
     """Model inputs of prompts with their answers, right-padded, `BATCH` at a time."""
     batches = []
     for start in range(0, len(examples), BATCH):

@@ -82,7 +82,9 @@ def demo(
         settings = read_settings(run_dir=Path("runs/demo"))
         from service.demo.run import run_demo
 
-        run_demo(settings, model, flops=flops, samples=samples, once=once, stopped=stop_on_signals())
+        run_demo(
+            settings, model, flops=flops, samples=samples, once=once, stopped=stop_on_signals()
+        )
 
 
 def read_settings(**defaults: object) -> Settings:

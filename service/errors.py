@@ -1,5 +1,7 @@
-"""The service's one error tree. Each class carries what the gateway's single handler maps:
-HTTP status, OpenAI's error type, and a stable code. Every message is one sentence."""
+"""The service's one error tree; every message is one sentence.
+
+Each class carries what the gateway's single handler maps: HTTP status, OpenAI's error type, a code.
+"""
 
 from __future__ import annotations
 

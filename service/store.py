@@ -67,7 +67,7 @@ class EmbeddedValkey:
         content = (
             f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
             f'dir "{self._directory}"\nappendonly yes\nappendfsync everysec\n'
-            "aof-load-truncated yes\nsave \"\"\ndaemonize no\n"
+            'aof-load-truncated yes\nsave ""\ndaemonize no\n'
         )
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:

@@ -131,7 +131,7 @@ def _owner(port: int) -> str | None:
     """Name and id of the process that listens on a port; None where it may not be known."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
                 if connection.pid is None:
                     return None
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"

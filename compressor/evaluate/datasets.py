@@ -52,7 +52,9 @@ def _easy_vqa(split: Split) -> list[Example]:
 DATASETS: dict[str, Callable[[Split], list[Example]]] = {"easy-vqa": _easy_vqa}
 
 
-def examples(name: str, split: Split, *, samples: int | None = None, seed: int = 0) -> list[Example]:
+def examples(
+    name: str, split: Split, *, samples: int | None = None, seed: int = 0
+) -> list[Example]:
     """Examples of a split, all or `samples` of them drawn by the seed without replacement.
 
     Raises:

@@ -21,7 +21,7 @@ def conversation(example: Example) -> list[dict[str, Any]]:
     return [{"role": "user", "content": parts}]
 
 
-def render(processor: Any, example: Example) -> str:  # noqa: ANN401 - untyped in transformers
+def render(processor: Any, example: Example) -> str:
     """The prompt's text, by the model's own chat template."""
     text = processor.apply_chat_template(conversation(example), add_generation_prompt=True)
     assert isinstance(text, str)
@@ -31,7 +31,7 @@ def render(processor: Any, example: Example) -> str:  # noqa: ANN401 - untyped i
 @torch.inference_mode()
 def score_examples(
     model: nn.Module,
-    processor: Any,  # noqa: ANN401
+    processor: Any,
     examples: Sequence[Example],
     *,
     advance: Callable[[float], None] = lambda share: None,

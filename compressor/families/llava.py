@@ -89,7 +89,7 @@ class LlavaFamily:
         return model
 
 
-def _parse(config: Mapping[str, Any]) -> Any:  # noqa: ANN401 - transformers' config is untyped
+def _parse(config: Mapping[str, Any]) -> Any:
     """transformers' config object, with the defaults that a hub `config.json` leaves out."""
     from transformers import LlavaConfig
 

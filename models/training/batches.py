@@ -102,7 +102,7 @@ def make_batch(
         if rng.random() < EASY_VQA_SHARE:
             splits = easy_vqa_split("train")
             split = splits[rng.integers(len(splits))]
-            image, scene = Image.open(split.image_path), split.scene
+            image, scene = Image.open(split.image_path).convert("RGB"), split.scene
         else:
             scene = shapes.random_scene(rng)
             image = shapes.draw(scene, rng)

@@ -117,8 +117,11 @@ def random_scene(rng: np.random.Generator) -> Scene:
 def ask(
     scene: Scene, count: int, rng: np.random.Generator, *, negated_share: float = 0.5
 ) -> list[Question]:
-    """`count` questions about `scene`, with replacement: a quarter each about colour, shape, things
-    that are there and things that are not; of the latter two, `negated_share` with a negation."""
+    """`count` questions about `scene`, with replacement.
+
+    A quarter each is about its colour, its shape, things that are there and things that are not; of
+    the latter two, `negated_share` has a negation.
+    """
     plain = (1 - negated_share) / 4
     shares = [0.25, 0.25, plain, plain, negated_share / 4, negated_share / 4]
     groups = questions(scene)

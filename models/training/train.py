@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +137,7 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr(step)
     optimizer.zero_grad(set_to_none=True)  # parameters without a gradient are not moved
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return record
@@ -175,7 +174,7 @@ def save_state(model: Trainee, optimizer: torch.optim.Optimizer, step: int, path
     tensors = {k: v.contiguous() for k, v in tensors.items()}
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"step": str(step)})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_state(model: Trainee, optimizer: torch.optim.Optimizer, path: Path) -> int:

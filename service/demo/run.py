@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -122,9 +121,7 @@ async def _session(
     return build_report((models[name], models[compressed]), measured)
 
 
-async def _wait_ready(
-    client: ServiceClient, name: str, settings: Settings, bar: Progress
-) -> None:
+async def _wait_ready(client: ServiceClient, name: str, settings: Settings, bar: Progress) -> None:
     task = bar.add_task(f"start {name}", total=None)
     async for state in client.wait_ready(name, timeout_s=settings.worker_start_timeout_s):
         bar.update(task, description=f"{name}: {state}"[:60])
@@ -147,12 +144,10 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
     """Replace the report in one rename."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
-def _invite(
-    console: Console, settings: Settings, report: dict[str, Any], example: Example
-) -> None:
+def _invite(console: Console, settings: Settings, report: dict[str, Any], example: Example) -> None:
     """What to try next."""
     request = settings.run_dir / "request.json"
     body = chat_request(report["compressed"]["model"], example)
@@ -168,5 +163,3 @@ def _invite(
         soft_wrap=True,
     )
     console.print("\nCtrl-C stops everything.")
-
-

@@ -204,7 +204,7 @@ class _Sender:
         self._send = send
         self.started = False
 
-    async def start(self, status: int, headers: Any) -> None:  # noqa: ANN401 - any mapping of str
+    async def start(self, status: int, headers: Any) -> None:
         kept = [(k.encode(), headers[k].encode()) for k in _PASSED_HEADERS if k in headers]
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
@@ -214,7 +214,7 @@ class _Sender:
             await self._send({"type": "http.response.body", "body": content, "more_body": not last})
 
 
-async def _until_disconnect(work: Any, receive: Receive) -> None:  # noqa: ANN401 - a coroutine
+async def _until_disconnect(work: Any, receive: Receive) -> None:
     """Run `work`, but cancel it once the client is gone."""
 
     async def gone() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-
 import msgspec
 from fastapi import APIRouter, Request
 
@@ -68,6 +67,3 @@ async def cancel(request: Request, job_id: str) -> JobRecord:
     """Cancel a job: its process is stopped, nothing of it stays. A job that is over stays as it is."""
     gateway: Gateway = request.app.state.gateway
     return await asyncio.to_thread(gateway.queue.cancel, job_id)
-
-
-

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from service.errors import InvalidRequestError
 
 
-def image_urls(messages: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - client's JSON
+def image_urls(messages: Any) -> Iterator[tuple[str, str]]:
     """(parameter path, URL) of every image part; parts of other shapes are the engine's to judge."""
     for i, message in enumerate(messages if isinstance(messages, list) else []):
         content = message.get("content") if isinstance(message, dict) else None
@@ -28,7 +28,7 @@ def image_urls(messages: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - cl
                 yield path, url
 
 
-def check_images(messages: Any, *, max_pixels: int) -> None:  # noqa: ANN401
+def check_images(messages: Any, *, max_pixels: int) -> None:
     """Check that every image is a data URL that holds a picture of bearable size.
 
     Raises:

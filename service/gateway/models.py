@@ -45,7 +45,9 @@ def _describe(gateway: Gateway, entry: ModelEntry) -> dict[str, Any]:
         "accuracy": {name: i.model_dump() for name, i in entry.accuracy.items()},
         "job": entry.job,
         "ready": any(worker.status == "ready" for worker in workers),
-        "workers": [worker.model_dump(include={"status", "restarts", "error"}) for worker in workers],
+        "workers": [
+            worker.model_dump(include={"status", "restarts", "error"}) for worker in workers
+        ],
     }
 
 

@@ -113,7 +113,12 @@ class JobRecords:
         return self._change(job_id, changes, allowed=("queued", "running"), token=token)
 
     def _change(
-        self, job_id: str, changes: dict[str, Any], *, allowed: tuple[JobStatus, ...], token: str = ""
+        self,
+        job_id: str,
+        changes: dict[str, Any],
+        *,
+        allowed: tuple[JobStatus, ...],
+        token: str = "",
     ) -> bool:
         flat = [part for pair in _fields(changes).items() for part in pair]
         done = self._update(keys=[_key(job_id)], args=[token, json.dumps(allowed), *flat])
@@ -124,7 +129,7 @@ def _key(job_id: str) -> str:
     return f"infoprune:job:{job_id}"
 
 
-def _fields(values: dict[str, Any]) -> dict[str, str]:
+def _fields(values: dict[str, Any]) -> dict[Any, Any]:
     """Strings as they are, everything else as JSON (Lua compares status and token as strings)."""
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
 
@@ -141,5 +146,5 @@ def _record(fields: dict[Any, Any]) -> JobRecord:
 _STRINGS = {"id", "model", "name", "status", "stage", "error", "token"}
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - bytes or str, as the client is configured
+def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,62 @@
+# Every target says what it does: `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRA ?=
+INSTALL := $(PYTHON) deploy/install.py $(if $(EXTRA),--extra $(EXTRA))
+# The command replaces the recipe's shell, so that signals reach it, and ends if make is killed.
+EXEC := exec $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
+PYTEST := $(BIN)/python -m pytest
+# An empty PORT= or REDIS_URL= on the command line means the default.
+SETTINGS := env $(foreach name,PORT REDIS_URL,$(if $($(name)),$(name)='$($(name))',-u $(name)))
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
+	train-model clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## make .venv with pinned dependencies (EXTRA=cpu or gpu; by default as the machine is)
+	@$(INSTALL)
+
+install-dev:
+	@$(INSTALL) --dev
+
+demo: install ## compress, serve and compare the bundled model (ONCE=1, PORT=8080, REDIS_URL=redis://...)
+	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once)
+
+# One after another, whatever -j says: the steps share two cores, and the first failure counts.
+test: install-dev ## lint, types, contracts, unit, integration and end-to-end tests
+	@for step in lint types contracts unit integration e2e; do \
+		echo "== $$step"; $(MAKE) --no-print-directory $$step || exit 1; done
+
+lint: install-dev ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: install-dev ## put formatting and imports right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: install-dev ## check types
+	@$(BIN)/mypy
+
+contracts: install-dev ## check which package may import which
+	@$(BIN)/lint-imports --no-timings
+
+unit: install-dev ## seconds: no network, no processes
+	@$(PYTEST) tests/unit
+
+integration: install-dev ## a real Redis, the real gateway, a fake engine
+	@$(PYTEST) tests/integration
+
+e2e: install-dev ## real vLLM, minutes
+	@$(PYTEST) tests/e2e
+
+train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
+	@$(EXEC) $(BIN)/python -m models.training.train
+
+clean: ## remove caches and build outputs; .venv and runs/ stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""The language model's compressed parts: Llama layers of uneven heads, factored FFNs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.distributed import get_tensor_model_parallel_world_size
+from vllm.model_executor.models.llama import LlamaDecoderLayer, LlamaForCausalLM
+from vllm.model_executor.models.utils import WeightsMapper, extract_layer_index
+
+from compressor.checkpoint import LayerShape
+from compressor.errors import CheckpointError
+from service.vllm_plugin.linear import column_linear, row_linear
+from service.vllm_plugin.shapes import head_dim_of, layer_shapes
+
+
+class FactoredLlamaMLP(nn.Module):
+    """Llama's gated FFN with each matrix dense or factored."""
+
+    def __init__(
+        self, config: Any, ranks: dict[str, int | None], *, quant_config: Any, prefix: str
+    ) -> None:
+        super().__init__()
+        if config.hidden_act != "silu":
+            raise CheckpointError(
+                f"Activation {config.hidden_act!r} is not supported, only 'silu'."
+            )
+        width, ffn_width = config.hidden_size, config.intermediate_size
+        options = {"quant_config": quant_config, "bias": getattr(config, "mlp_bias", False)}
+        self.gate = column_linear(
+            (ffn_width, width), ranks["gate_proj"], prefix=f"{prefix}.gate", **options
+        )
+        self.up = column_linear(
+            (ffn_width, width), ranks["up_proj"], prefix=f"{prefix}.up", **options
+        )
+        self.down = row_linear(
+            (width, ffn_width), ranks["down_proj"], prefix=f"{prefix}.down", **options
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, D) -> (T, D)."""
+        gate, _ = self.gate(x)  # (T, F)
+        up, _ = self.up(x)
+        output: Tensor = self.down(F.silu(gate) * up)[0]
+        return output
+
+
+class InfoPruneLlamaLayer(LlamaDecoderLayer):
+    """A Llama layer with the heads, KV heads and FFN ranks that `config.json` records for it."""
+
+    def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
+        config = vllm_config.model_config.hf_config
+        index = extract_layer_index(prefix)
+        shapes = layer_shapes(config, "language")
+        if index >= len(shapes):
+            super().__init__(vllm_config, prefix)
+            return
+        shape = shapes[index]
+        _check_shards(shape, index)
+        super().__init__(vllm_config, prefix, config=_with_heads(config, shape))
+        if any(rank is not None for rank in shape.ranks.values()):
+            self.mlp = FactoredLlamaMLP(
+                config,
+                shape.ranks,
+                quant_config=self.get_quant_config(vllm_config),
+                prefix=f"{prefix}.mlp",
+            )
+
+
+class InfoPruneLlamaForCausalLM(LlamaForCausalLM):
+    """Llama whose layers differ; its config carries the whole model's `compression` section."""
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=InfoPruneLlamaLayer)
+        # vLLM renames every `gate_proj` to its merged `gate_up_proj`, which factored FFNs lack.
+        renames = {
+            f"layers.{index}.mlp.{name}_proj.": f"layers.{index}.mlp.{name}."
+            for index, layer in enumerate(self.model.layers)
+            if isinstance(getattr(layer, "mlp", None), FactoredLlamaMLP)
+            for name in ("gate", "up", "down")
+        }
+        self.model.hf_to_vllm_mapper |= WeightsMapper(orig_to_new_substr=renames)
+
+
+def _with_heads(config: Any, shape: LayerShape) -> Any:
+    """A copy of the model's config with one layer's heads; their dimension stays."""
+    own = copy.copy(config)
+    own.head_dim = head_dim_of(config)
+    own.num_attention_heads = len(shape.heads)
+    own.num_key_value_heads = len(shape.kv_heads)
+    return own
+
+
+def _check_shards(shape: LayerShape, index: int) -> None:
+    """Refuse a layer whose heads cannot be shared out among the tensor-parallel ranks."""
+    ranks = get_tensor_model_parallel_world_size()
+    kv_heads = len(shape.kv_heads)
+    fits = kv_heads % ranks == 0 or (ranks % kv_heads == 0 and len(shape.heads) % ranks == 0)
+    if not fits:
+        raise CheckpointError(
+            f"Language layer {index} keeps {len(shape.heads)} heads in {kv_heads} KV groups, which "
+            f"--tensor-parallel-size {ranks} does not divide; choose another size, or use pipeline "
+            "or data parallelism."
+        )
