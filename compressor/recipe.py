@@ -60,7 +60,9 @@ def parse_recipe(content: object) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(_sentence(error.errors()[0])) from error
+        # An unknown key explains a missing one: it comes first.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise RecipeError(_sentence(errors[0])) from error
 
 
 def read_recipe(source: str) -> Recipe:

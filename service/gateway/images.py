@@ -46,7 +46,7 @@ def check_images(messages: Any, *, max_pixels: int) -> None:
 def _check_image(url: str, max_pixels: int) -> None:
     head, comma, data = url.partition(",")
     if not url.startswith("data:"):
-        raise ValueError("is not a data URL; send images as data:image/png;base64,...")
+        raise ValueError("is not a data URL such as data:image/png;base64,<data>")
     if not comma or not head.endswith(";base64"):
         raise ValueError("is not a base64 data URL")
     try:
