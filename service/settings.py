@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    worker_max_model_len: Annotated[int, Field(gt=0)] = 512
+    worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
+    """vLLM's --max-model-len; by default what the model's config says."""
     worker_dtype: str = "auto"
     """vLLM's --dtype; `auto` is the checkpoint's, or float32 on a CPU without bf16 instructions."""
     worker_extra_args: tuple[str, ...] = ()

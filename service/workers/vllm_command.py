@@ -34,13 +34,14 @@ def worker_command(entry: ModelEntry, port: int, settings: Settings, machine: Ma
         sys.executable, "-m", "vllm.entrypoints.openai.api_server",
         "--model", entry.path, "--served-model-name", entry.name,
         "--host", "127.0.0.1", "--port", str(port),
-        "--max-model-len", str(settings.worker_max_model_len),
         "--dtype", choose_dtype(settings.worker_dtype, machine),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
     if not machine.has_gpu:
         # Compiling takes half a minute more than it saves in a demo's life.
         command.append("--enforce-eager")
+    if settings.worker_max_model_len is not None:
+        command += ["--max-model-len", str(settings.worker_max_model_len)]
     return [*command, *settings.worker_extra_args]
 
 
