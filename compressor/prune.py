@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +25,31 @@ from compressor.streams import Stream, advance, look
 
 @dataclass
 class _Pair:
-    """One layer at work: the original block and stream, the compressed block and stream."""
+    """One layer at work: what the original's did, and the compressed block and stream."""
 
     spec: TowerSpec
     ridge: float
-    original: nn.Module
-    original_stream: Stream
+    targets: list[dict[str, Tensor]]
+    """The original's activations by batch: inputs by module path, and the layer's output."""
     block: nn.Module
     stream: Stream
 
-    def batches(self) -> Iterator[tuple[tuple[Tensor, Any], tuple[Tensor, Any], Tensor]]:
-        """(hidden, arguments) of the original and of the compressed stream, and token weights."""
-        theirs = zip(self.original_stream.hidden, self.original_stream.arguments, strict=True)
-        ours = zip(self.stream.hidden, self.stream.arguments, strict=True)
-        yield from zip(theirs, ours, self.stream.weights, strict=True)
+    def batches(self, path: str) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]:
+        """(the original's activations, ours up to the module at `path`, token weights)."""
+        parts = zip(
+            self.targets,
+            self.stream.hidden,
+            self.stream.arguments,
+            self.stream.weights,
+            strict=True,
+        )
+        for theirs, hidden, arguments, weights in parts:
+            paths = [self.spec.ffn_norm, path] if path != self.spec.o else [path]
+            ours, _ = look(self.block, hidden, arguments, *paths, stop=True)
+            yield theirs, ours | {BLOCK_INPUT: hidden}, weights
+
+
+BLOCK_INPUT, BLOCK_OUTPUT = "input", "output"
 
 
 def prune_tower(
@@ -56,56 +66,64 @@ def prune_tower(
     layers = model.get_submodule(spec.layers)
     assert isinstance(layers, nn.ModuleList)
     for number, shape in enumerate(shapes):
-        original = layers[number]
-        block = copy.deepcopy(original)
-        pair = _Pair(spec, ridge, original, original_stream, block, stream)
+        block = copy.deepcopy(layers[number])
+        targets = _run_original(layers[number], spec, original_stream)
+        pair = _Pair(spec, ridge, targets, block, stream)
         if len(shape.heads) < spec.heads:
             _prune_attention(pair, shape)
-        _factor_ffn(pair, shape)
-        advance(original, original_stream)
+        _factor_inputs(pair, layers[number], shape)
+        _factor_output(pair, shape)
         advance(block, stream)
         layers[number] = block
         progress((number + 1) / len(shapes))
+
+
+def _run_original(block: nn.Module, spec: TowerSpec, stream: Stream) -> list[dict[str, Tensor]]:
+    """Move the original's stream past a block, keeping what the fits aim at."""
+    found = []
+    for i, (hidden, arguments) in enumerate(zip(stream.hidden, stream.arguments, strict=True)):
+        seen, output = look(block, hidden, arguments, spec.ffn_norm, spec.ffn_inputs[0])
+        found.append(seen | {BLOCK_OUTPUT: output})
+        stream.hidden[i] = output
+    return found
 
 
 def _prune_attention(pair: _Pair, shape: LayerShape) -> None:
     """Remove heads and fit the output matrix: target is the original stream after attention."""
     spec = pair.spec
     prune_heads(pair.block, spec, shape)
-    linear = linear_at(pair.block, spec.o)
-    moments = Moments(constant=linear.bias is not None)
-    for (h0, a0), (h1, a1), weights in pair.batches():
-        after = look(pair.original, h0, a0, spec.ffn_norm, stop=True)[0][spec.ffn_norm]
-        inputs = look(pair.block, h1, a1, spec.o, stop=True)[0][spec.o]
-        moments.add(inputs, weights, after - h1)
+    moments = Moments(constant=linear_at(pair.block, spec.o).bias is not None)
+    for theirs, ours, weights in pair.batches(spec.o):
+        moments.add(ours[spec.o], weights, theirs[spec.ffn_norm] - ours[BLOCK_INPUT])
     _fit(pair, spec.o, moments, rank=None)
 
 
-def _factor_ffn(pair: _Pair, shape: LayerShape) -> None:
-    """Factor the FFN's matrices: the input matrices first, then the output matrix behind them."""
+def _factor_inputs(pair: _Pair, original: nn.Module, shape: LayerShape) -> None:
+    """Factor the matrices that read the stream: target is what the original's give."""
+    first = pair.spec.ffn_inputs[0]
+    ranks = {path: shape.ranks[path.rsplit(".", 1)[-1]] for path in pair.spec.ffn_inputs}
+    factored = [path for path, rank in ranks.items() if rank is not None]
+    linears = {path: linear_at(original, path) for path in factored}
+    moments = {path: Moments(constant=linears[path].bias is not None) for path in factored}
+    if factored:
+        for theirs, ours, weights in pair.batches(first):
+            for path in factored:
+                with torch.inference_mode():
+                    target = linears[path](theirs[first])
+                moments[path].add(ours[first], weights, target)
+    for path in factored:
+        _fit(pair, path, moments[path], ranks[path])
+
+
+def _factor_output(pair: _Pair, shape: LayerShape) -> None:
+    """Factor the matrix that writes the stream: target is the original stream behind the layer."""
     spec = pair.spec
-    for path in spec.ffn_inputs:
-        rank = shape.ranks[path.rsplit(".", 1)[-1]]
-        if rank is None:
-            continue
-        target = linear_at(pair.original, path)
-        moments = Moments(constant=target.bias is not None)
-        for (h0, a0), (h1, a1), weights in pair.batches():
-            theirs = look(pair.original, h0, a0, path, stop=True)[0][path]
-            ours = look(pair.block, h1, a1, path, stop=True)[0][path]
-            with torch.inference_mode():
-                moments.add(ours, weights, target(theirs))
-        _fit(pair, path, moments, rank)
     rank = shape.ranks[spec.ffn_output.rsplit(".", 1)[-1]]
     if rank is None:
         return
-    linear = linear_at(pair.block, spec.ffn_output)
-    moments = Moments(constant=linear.bias is not None)
-    for (h0, a0), (h1, a1), weights in pair.batches():
-        output = look(pair.original, h0, a0)[1]
-        paths = (spec.ffn_norm, spec.ffn_output)
-        seen = look(pair.block, h1, a1, *paths, stop=True)[0]
-        moments.add(seen[spec.ffn_output], weights, output - seen[spec.ffn_norm])
+    moments = Moments(constant=linear_at(pair.block, spec.ffn_output).bias is not None)
+    for theirs, ours, weights in pair.batches(spec.ffn_output):
+        moments.add(ours[spec.ffn_output], weights, theirs[BLOCK_OUTPUT] - ours[spec.ffn_norm])
     _fit(pair, spec.ffn_output, moments, rank)
 
 

@@ -63,7 +63,9 @@ class Supervisor:
             log_path = settings.run_dir / "logs" / "valkey.log"
             self._store = EmbeddedValkey(settings.run_dir / "valkey", log=log_path)
             url = self._store.start()
-        self._environment = {**os.environ, **settings.to_environment(url)}
+        # Spinning OpenMP threads of a job would slow the workers beside it several times.
+        patient = {"OMP_WAIT_POLICY": "PASSIVE"}
+        self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
         for entry in self._models:
             known = registry.model(entry.name)
