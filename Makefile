@@ -55,7 +55,7 @@ e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
-	@$(EXEC) $(BIN)/python -m models.training.train
+	@$(EXEC) env OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.training.train
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

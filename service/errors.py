@@ -123,6 +123,10 @@ class PortInUseError(ServiceError):
     """The gateway's port is taken."""
 
 
+class RunDirectoryInUseError(ServiceError):
+    """Another supervisor has the run directory."""
+
+
 class WorkerStartError(ServiceError):
     """A model's engine did not start."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import sys
@@ -9,12 +10,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 import psutil
 import structlog
 from redis import Redis
 
-from service.errors import PortInUseError
+from service.errors import PortInUseError, RunDirectoryInUseError
 from service.registry import ModelEntry, Registry
 from service.settings import Settings
 from service.store import EmbeddedValkey
@@ -47,17 +50,22 @@ class Supervisor:
         self._manager: WorkerManager | None = None
         self._services = [_Service("gateway", "service.gateway"), _Service("jobs", "service.jobs")]
         self._environment: dict[str, str] = {}
+        self._lock: IO[str] | None = None
+        self._stopping = False
+        self._turn = threading.Lock()
 
     def start(self) -> None:
         """Start the store, register the models, start the rest.
 
         Raises:
             PortInUseError: somebody listens on the gateway's port; the message says who.
+            RunDirectoryInUseError: another supervisor has the run directory.
             StoreError: the embedded store did not start.
         """
         settings = self._settings
         check_port(settings.host, settings.port)
         settings.models_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_directory(settings.run_dir)
         url = settings.redis_url
         if url is None:
             log_path = settings.run_dir / "logs" / "valkey.log"
@@ -77,18 +85,26 @@ class Supervisor:
     def run(self, stopped: threading.Event) -> None:
         """Keep everything running until the event is set."""
         while not stopped.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception:  # whatever it is, the children must go on being looked after
+                log.exception("supervisor's look at its children failed")
             stopped.wait(TICK_S)
 
     def tick(self) -> None:
         """One look at every child."""
         assert self._manager is not None, "start first"
-        for service in self._services:
-            self._keep_running(service)
-        self._manager.tick()
+        with self._turn:
+            if self._stopping:
+                return
+            for service in self._services:
+                self._keep_running(service)
+            self._manager.tick()
 
     def stop(self) -> None:
         """Stop the gateway first, so that nobody is served half, and the store last."""
+        with self._turn:
+            self._stopping = True
         for service in self._services:
             if service.process is not None:
                 service.process.stop()
@@ -96,6 +112,8 @@ class Supervisor:
             self._manager.stop()
         if self._store is not None:
             self._store.stop()
+        if self._lock is not None:
+            self._lock.close()
 
     def _keep_running(self, service: _Service) -> None:
         now = time.monotonic()
@@ -110,6 +128,23 @@ class Supervisor:
                 env=self._environment,
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
             )
+
+
+def lock_directory(directory: Path) -> IO[str]:
+    """An open file that holds the directory for this process until it is closed.
+
+    Raises:
+        RunDirectoryInUseError: another process holds it.
+    """
+    file = (directory / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise RunDirectoryInUseError(
+            f"Another infoprune runs in {str(directory)!r}; stop it or set INFOPRUNE_RUN_DIR."
+        ) from error
+    return file
 
 
 def check_port(host: str, port: int) -> None:

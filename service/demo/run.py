@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -26,7 +27,7 @@ from service.demo.measure import compare
 from service.demo.report import build_report, build_table
 from service.jobs.runner import original_entry
 from service.settings import Settings
-from service.supervisor import Supervisor
+from service.supervisor import Supervisor, check_port, lock_directory
 from service.telemetry import configure_logging
 
 DATASET = "easy-vqa"
@@ -49,6 +50,8 @@ def run_demo(
         ServiceError: one sentence on what went wrong. Everything is stopped in any case.
     """
     console = Console()
+    check_port(settings.host, settings.port)
+    start_afresh(settings.run_dir)
     configure_logging(settings.run_dir / "logs" / "supervisor.log")
     with console.status("looking at the model"):
         entry = original_entry(model.resolve().name, model)
@@ -71,6 +74,18 @@ def run_demo(
         stopped.set()
         with console.status("stopping"):
             supervisor.stop()
+
+
+def start_afresh(run_dir: Path) -> None:
+    """Remove what an earlier demo left: its models would be served again, each by a worker.
+
+    Raises:
+        RunDirectoryInUseError: that demo still runs.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with lock_directory(run_dir):
+        for name in ("valkey", "models", "logs"):
+            shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
 def _run_until(
