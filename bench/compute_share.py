@@ -73,14 +73,14 @@ async def measure(url: str, name: str, asked: list[Example], repeats: int) -> di
     return {"latency_s": statistics.median(latencies), "busy_s": statistics.median(busy)}
 
 
-def serve_and_measure(path: Path, asked: list[Example], repeats: int, logs: Path) -> dict[str, float]:
+def serve_and_measure(
+    path: Path, asked: list[Example], repeats: int, logs: Path
+) -> dict[str, float]:
     """Start a worker for a model, measure it, stop it."""
     nothing = Flops(
         vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0
     )
-    entry = ModelEntry(
-        name=path.name, path=str(path), variant="original", params=0, flops=nothing
-    )
+    entry = ModelEntry(name=path.name, path=str(path), variant="original", params=0, flops=nothing)
     machine, port = this_machine(), free_port()
     process = GuardedProcess(
         worker_command(entry, port, Settings(), machine),

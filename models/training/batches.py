@@ -29,7 +29,6 @@ from models.training.architecture import (
 )
 
 HELD_OUT_IMAGES = 200  # of the training split, for the curve: never trained on
-QUESTIONS_PER_IMAGE = 6
 EASY_VQA_SHARE = 0.25  # of the images; the rest is drawn
 
 
@@ -44,6 +43,17 @@ class Batch:
     targets: Tensor  # (B, T) int64: the next token where it belongs to an answer, else -100
     shape_ids: Tensor  # (B,) int64
     color_ids: Tensor  # (B,) int64
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How many images and questions a batch has, and of which kinds (see `shapes.ask`)."""
+
+    images: int
+    questions: int = 6  # of each image
+    negated_share: float = 0.5
+    presence_share: float = 0.5
+    color_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,11 @@ def normalise(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def make_batch(
-    tokenizer: PreTrainedTokenizerFast, *, seed: int, step: int, size: int, negated_share: float
-) -> Batch:
+def make_batch(tokenizer: PreTrainedTokenizerFast, mix: Mix, *, seed: int, step: int) -> Batch:
     """The batch of one step: a pure function of its arguments, so a resumed run repeats it."""
     rng = np.random.default_rng([seed, step])
     images, scenes, asked = [], [], []
-    for _ in range(size):
+    for _ in range(mix.images):
         if rng.random() < EASY_VQA_SHARE:
             splits = easy_vqa_split("train")
             split = splits[rng.integers(len(splits))]
@@ -106,7 +114,14 @@ def make_batch(
         else:
             scene = shapes.random_scene(rng)
             image = shapes.draw(scene, rng)
-        questions = shapes.ask(scene, QUESTIONS_PER_IMAGE, rng, negated_share=negated_share)
+        questions = shapes.ask(
+            scene,
+            mix.questions,
+            rng,
+            negated_share=mix.negated_share,
+            presence_share=mix.presence_share,
+            color_share=mix.color_share,
+        )
         images.append(normalise(image))
         scenes.append(scene)
         asked.append([_vary(q, rng) for q in questions])

@@ -18,7 +18,6 @@ from compressor.evaluate.runner import score_examples
 from compressor.families import family_of
 from compressor.loading import load
 from models.training.architecture import build_config, save_processor
-from models.training.batches import QUESTIONS_PER_IMAGE
 
 if TYPE_CHECKING:
     from models.training.train import Schedule, Trainee
@@ -76,6 +75,24 @@ def curve(log: Path) -> list[tuple[int, float, float]]:
     ]
 
 
+def phase_rows(schedule: Schedule) -> str:
+    """Rows of the card's table of phases; a phase of the tower asks nothing."""
+    rows = []
+    for phase in schedule.phases:
+        before = 0.0
+        for until, mix in phase.mixes:
+            steps = round((until - before) * phase.steps)
+            before = until
+            asked = (
+                "- | - | -"
+                if phase.tower
+                else f"{mix.questions} | {mix.presence_share:.0%} | {mix.negated_share:.0%}"
+            )
+            name = "tower" if phase.tower else "answers"
+            rows.append(f"| {name} | {steps} | {mix.images} | {asked} |")
+    return "\n".join(rows)
+
+
 def model_card(
     accuracy: Interval, schedule: Schedule, points: list[tuple[int, float, float]]
 ) -> str:
@@ -105,11 +122,15 @@ script that wrote this card, and never for training or for choosing anything.
 - 75 %: images of the same kind drawn without end by `models/training/shapes.py`.
 
 ## Training
-`make train-model`: {schedule.tower_steps} steps of {schedule.tower_images} images for the tower
-alone (shape and colour read by linear probes, dropped afterwards), then, with the tower frozen,
-{schedule.joint_steps} steps of {schedule.joint_images} images with {QUESTIONS_PER_IMAGE} questions
-each for projector and decoder. AdamW, peak learning rate {schedule.peak_lr:g}, seed {schedule.seed},
-on two CPU cores. The whole log is `training_log.jsonl`.
+`make train-model`, AdamW, peak learning rate {schedule.peak_lr:g}, seed {schedule.seed}; in each
+phase the rate warms up, stays and falls to 0. The tower learns alone first (shape and colour read by
+linear probes, dropped afterwards), then is frozen while projector and decoder learn to answer:
+
+| phase | steps | images a step | questions an image | of them yes/no | of these negated |
+|---|---|---|---|---|---|
+{phase_rows(schedule)}
+
+Trained on two CPU cores. The whole log is `training_log.jsonl`.
 
 | step | loss of answers | accuracy, held-out training images |
 |---|---|---|

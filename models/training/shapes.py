@@ -115,15 +115,31 @@ def random_scene(rng: np.random.Generator) -> Scene:
 
 
 def ask(
-    scene: Scene, count: int, rng: np.random.Generator, *, negated_share: float = 0.5
+    scene: Scene,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    negated_share: float = 0.5,
+    presence_share: float = 0.5,
+    color_share: float | None = None,
 ) -> list[Question]:
     """`count` questions about `scene`, with replacement.
 
-    A quarter each is about its colour, its shape, things that are there and things that are not; of
-    the latter two, `negated_share` has a negation.
+    `presence_share` of them are yes/no questions, half about things that are there and half about
+    things that are not, `negated_share` with a negation; the others ask for its colour or its shape
+    in equal parts. `color_share` of the yes/no questions name a colour, the others a shape; None
+    takes every question of a kind as likely as any other of that kind.
     """
-    plain = (1 - negated_share) / 4
-    shares = [0.25, 0.25, plain, plain, negated_share / 4, negated_share / 4]
+    plain = (1 - negated_share) * presence_share / 2
+    negated = negated_share * presence_share / 2
+    named = (1 - presence_share) / 2
     groups = questions(scene)
-    chosen = rng.choice(len(groups), size=count, p=shares)
-    return [groups[i][rng.integers(len(groups[i]))] for i in chosen]
+    chosen = rng.choice(len(groups), size=count, p=[named, named, plain, plain, negated, negated])
+    found = []
+    for index in chosen:
+        group = groups[index]
+        if color_share is not None and index >= 2:
+            by_color = rng.random() < color_share
+            group = [q for q in group if (" shape" in q.text) is by_color]
+        found.append(group[rng.integers(len(group))])
+    return found

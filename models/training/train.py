@@ -23,55 +23,77 @@ from transformers import LlavaForConditionalGeneration
 
 from models.training import shapes
 from models.training.architecture import build_config, build_tokenizer
-from models.training.batches import Batch, easy_vqa_split, make_batch, normalise, pack
+from models.training.batches import Batch, Mix, easy_vqa_split, make_batch, normalise, pack
 
 STATE = "state.safetensors"
 SAVE_EVERY_STEPS = 100
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A stretch of steps in which the learning rate warms up, stays, and falls to 0."""
+
+    steps: int
+    mixes: tuple[tuple[float, Mix], ...]  # (up to which share of the steps, what a batch holds)
+    tower: bool = False  # train the vision tower alone, by its probes; else all but the tower
+
+    def lr(self, index: int, *, peak: float, warmup: int = 100, decay_share: float = 0.4) -> float:
+        """The learning rate of the phase's step `index`."""
+        left = (self.steps - index) / max(1.0, decay_share * self.steps)
+        return peak * min(1.0, (index + 1) / warmup) * min(1.0, left)
+
+    def mix(self, index: int) -> Mix:
+        """What the batch of the phase's step `index` holds."""
+        return next(mix for until, mix in self.mixes if index < until * self.steps)
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """Lengths in steps. In each phase the learning rate warms up, stays, and falls to 0.
+    """What is trained, for how long, on which questions.
 
     First the vision tower learns alone to name shape and colour; then, as LLaVA's own recipe has it,
     the tower is frozen and projector and decoder learn to answer. Negated questions are rare at
-    first: in equal shares they make yes and no a parity of two things not yet learned, on which a
-    first run did not leave chance level (docs/log.md).
+    first: in equal shares they make yes and no a parity of two things not yet learned. Left to
+    themselves, yes/no questions about colours end as "absent", right seven times in nine; the last
+    phase asks mostly those, in equal parts of yes and no (docs/log.md).
     """
 
     seed: int = 7
-    tower_steps: int = 800
-    joint_steps: int = 2400
-    decay_share: float = 0.4  # of each phase
-    warmup_steps: int = 100
-    tower_images: int = 32  # images a step
-    joint_images: int = 16
     peak_lr: float = 4e-4
-    few_negations_share: float = 0.45  # of the joint steps, from their start
-    few_negations: float = 0.15  # of the yes/no questions there; half of them later
+    phases: tuple[Phase, ...] = (
+        Phase(steps=800, mixes=((1.0, Mix(images=32)),), tower=True),
+        Phase(
+            steps=2400, mixes=((0.45, Mix(images=16, negated_share=0.15)), (1.0, Mix(images=16)))
+        ),
+        Phase(
+            steps=1200,
+            mixes=(
+                (
+                    0.6,
+                    Mix(16, questions=8, negated_share=0.25, presence_share=0.8, color_share=0.8),
+                ),
+                (1.0, Mix(16, questions=8, presence_share=0.8, color_share=0.6)),
+            ),
+        ),
+    )
 
     @property
     def steps(self) -> int:
-        """All steps, of both phases."""
-        return self.tower_steps + self.joint_steps
+        """All steps, of every phase."""
+        return sum(phase.steps for phase in self.phases)
 
-    def is_joint(self, step: int) -> bool:
-        """Whether a step belongs to the second phase."""
-        return step >= self.tower_steps
+    def at(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and the step's index in it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise ValueError(f"the schedule ends after {self.steps} steps")
 
     def lr(self, step: int) -> float:
         """The learning rate of a step."""
-        start, length = (
-            (self.tower_steps, self.joint_steps) if self.is_joint(step) else (0, self.tower_steps)
-        )
-        warmth = min(1.0, (step - start + 1) / self.warmup_steps)
-        left = (start + length - step) / max(1.0, self.decay_share * length)
-        return self.peak_lr * warmth * min(1.0, left)
-
-    def negated_share(self, step: int) -> float:
-        """Share of the yes/no questions of a step that are negated."""
-        few = self.tower_steps + self.few_negations_share * self.joint_steps
-        return self.few_negations if step < few else 0.5
+        phase, index = self.at(step)
+        return phase.lr(index, peak=self.peak_lr)
 
 
 class Trainee(nn.Module):
@@ -118,19 +140,13 @@ def train_step(
     model: Trainee, optimizer: torch.optim.Optimizer, schedule: Schedule, step: int
 ) -> dict[str, float]:
     """One optimizer step; returns what the log records."""
-    joint = schedule.is_joint(step)
-    batch = make_batch(
-        model.tokenizer,
-        seed=schedule.seed,
-        step=step,
-        size=schedule.joint_images if joint else schedule.tower_images,
-        negated_share=schedule.negated_share(step),
-    )
-    with torch.set_grad_enabled(not joint):
+    phase, index = schedule.at(step)
+    batch = make_batch(model.tokenizer, phase.mix(index), seed=schedule.seed, step=step)
+    with torch.set_grad_enabled(phase.tower):
         features = model.visual_features(batch.pixels)
         loss = model.probe_loss(features, batch)
     record = {"probe_loss": loss.item()}
-    if joint:
+    if not phase.tower:
         logits, targets = model.answer_logits(features, batch)
         loss = F.cross_entropy(logits, targets)
         record["answer_loss"] = loss.item()
@@ -217,7 +233,7 @@ def train(schedule: Schedule, run: Path) -> Trainee:
             record |= train_step(model, optimizer, schedule, step)
             done = step + 1
             if done % SAVE_EVERY_STEPS == 0 or done == schedule.steps:
-                if done > schedule.tower_steps:
+                if not schedule.at(step)[0].tower:
                     record["held_out_accuracy"] = accuracy(model, "held_out", images=60)
                 save_state(model, optimizer, done, run / STATE)
             if done % 10 == 0:
@@ -235,10 +251,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/train"), help="state and log")
     parser.add_argument("--out", type=Path, default=Path("models/shapes-llava"))
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--joint-steps", type=int, default=defaults.joint_steps)
     parser.add_argument("--publish", action="store_true", help="write the model, train no further")
     args = parser.parse_args()
-    schedule = Schedule(seed=args.seed, joint_steps=args.joint_steps)
+    schedule = Schedule(seed=args.seed)
     if args.publish:
         model, optimizer = build(schedule)
         load_state(model, optimizer, args.run / STATE)

@@ -1,0 +1,121 @@
+"""vLLM with the plugin gives the tokens and log-probabilities of the transformers model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoProcessor
+
+from compressor import load
+from models.training import shapes
+from models.training.architecture import BOS, prompt
+from tests.support.random_llava import HEADS, Towers, uneven_towers, write_random_llava
+
+# Both compute in float32, but sum in another order (paged attention, merged projections). Measured:
+# see `largest` in the assertion's message; a wrong head or factor gives differences above 0.1.
+TOLERANCE = 1e-3
+MAX_TOKENS = 8
+ROOT = Path(__file__).parents[2]
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    kv_heads: int
+    towers: Towers | None
+
+
+CASES = {
+    "uneven heads and ranks": Case(HEADS, uneven_towers()),
+    "uneven with grouped queries, tower untouched": Case(
+        2, {"language": uneven_towers(2)["language"]}
+    ),
+    "untouched original": Case(HEADS, None),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_vllm_gives_the_tokens_and_logprobs_of_transformers(case: Case, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    write_random_llava(model, case.towers, kv_heads=case.kv_heads, seed=1)
+    requests = _requests(tmp_path)
+
+    answers = _ask_vllm(model, requests, tmp_path)
+
+    reference = load(model, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(model)
+    assert len(answers) == len(requests)
+    differences = [
+        _largest_difference(reference, processor, request, answer)
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    largest = max(differences)
+    assert largest < TOLERANCE, f"log-probabilities differ by up to {largest:.2e}"
+    # The images must matter, or the tower's weights would not be tested.
+    assert len({tuple(answer["token_ids"]) for answer in answers}) > 1
+
+
+def _requests(directory: Path) -> list[dict[str, str]]:
+    """One question about different pictures, each in a file."""
+    rng = np.random.default_rng(5)
+    found = []
+    for index, color in enumerate(("red", "black", "yellow")):
+        path = directory / f"{index}.png"
+        shapes.draw(shapes.Scene(shapes.SHAPES[index], color), rng).save(path)
+        found.append({"prompt": BOS + prompt("what shape is present?"), "image": str(path)})
+    return found
+
+
+def _ask_vllm(model: Path, requests: list[dict[str, str]], directory: Path) -> list[dict[str, Any]]:
+    """Greedy answers from an engine in a process of its own."""
+    job, answers = directory / "job.json", directory / "answers.json"
+    content = {"model": str(model), "dtype": "float32", "max_tokens": MAX_TOKENS}
+    job.write_text(json.dumps({**content, "requests": requests}))
+    command = [sys.executable, "-m", "tests.support.vllm_greedy", str(job), str(answers)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    parsed: list[dict[str, Any]] = json.loads(answers.read_text())
+    return parsed
+
+
+@torch.inference_mode()
+def _largest_difference(
+    reference: Any, processor: Any, request: dict[str, str], answer: dict[str, Any]
+) -> float:
+    """The largest difference of a log-probability, after asserting that all tokens are equal.
+
+    The reference sees vLLM's tokens and must itself have chosen each: one pass instead of a loop.
+    """
+    with Image.open(request["image"]) as image:
+        inputs = processor(images=image, text=request["prompt"], return_tensors="pt")
+    asked = inputs["input_ids"]  # (1, P)
+    assert asked[0].tolist() == answer["prompt_ids"]
+    chosen = torch.tensor(answer["token_ids"])  # (N,)
+    assert len(chosen) == MAX_TOKENS
+    logits = reference(
+        input_ids=torch.cat([asked, chosen[None]], dim=1), pixel_values=inputs["pixel_values"]
+    ).logits[0]
+    logprobs = logits[asked.shape[1] - 1 : -1].log_softmax(dim=-1)  # (N, V)
+    assert logprobs.argmax(dim=-1).tolist() == chosen.tolist()
+    return max(
+        abs(float(expected[int(token)]) - value)
+        for expected, step in zip(logprobs, answer["logprobs"], strict=True)
+        for token, value in step.items()
+    )
