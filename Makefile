@@ -43,7 +43,7 @@ types: install-dev ## check types
 	@$(BIN)/mypy
 
 contracts: install-dev ## check which package may import which
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 
 unit: install-dev ## seconds: no network, no processes
 	@$(PYTEST) tests/unit
