@@ -36,6 +36,9 @@ from service.workers.manager import free_port, probe
 from service.workers.process import GuardedProcess
 from service.workers.vllm_command import worker_command, worker_environment
 
+# A word and the end, which is what the bundled model answers; a hollow one would go on.
+ANSWER = {"max_tokens": 2, "min_tokens": 2}
+
 
 def write_hollow_model(directory: Path) -> None:
     """A LLaVA of the bundled one's shape outside and almost nothing inside."""
@@ -62,7 +65,7 @@ def write_hollow_model(directory: Path) -> None:
 async def measure(url: str, name: str, asked: list[Example], repeats: int) -> dict[str, float]:
     """Median latency of single requests, and seconds a request with 8 clients at once."""
     async with aiohttp.ClientSession() as session:
-        client = ServiceClient(url, session)
+        client = ServiceClient(url, session, ANSWER)
         await client.ask_all(name, asked, concurrency=8)
         latencies, busy = [], []
         for _ in range(repeats):

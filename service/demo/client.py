@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ class Answer:
 
 
 class ServiceClient:
-    """Talks to the gateway."""
+    """Talks to the gateway. `extra` goes into the body of every chat request."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self._url, self._session = url, session
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        self._url, self._session, self._extra = url, session, extra or {}
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Models by name; empty while the gateway does not answer yet."""
@@ -88,7 +90,8 @@ class ServiceClient:
     async def ask(self, model: str, example: Example) -> Answer:
         """One question through `/v1/chat/completions`, greedily."""
         started = time.perf_counter()
-        content = await self._json("POST", "/v1/chat/completions", chat_request(model, example))
+        body = {**chat_request(model, example), **self._extra}
+        content = await self._json("POST", "/v1/chat/completions", body)
         latency = time.perf_counter() - started
         text = content["choices"][0]["message"]["content"] or ""
         return Answer(exact_match(text, example.answer), latency)
