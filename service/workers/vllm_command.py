@@ -51,10 +51,10 @@ def worker_environment(environment: Mapping[str, str], machine: Machine) -> dict
     if not machine.has_gpu:
         extra |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
-            # By default each worker would bind to the same cores but one. Unbound and waiting
-            # passively, whichever model is asked can use all cores.
+            # By default each worker would bind to the same cores but one. Unbound, and with half of
+            # the cores each, two models can be compared side by side with their API servers.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(machine.cores),
+            "OMP_NUM_THREADS": str(max(1, machine.cores // 2)),
             "OMP_WAIT_POLICY": "PASSIVE",
         }
     return {**environment, **{k: environment.get(k, v) for k, v in extra.items()}}

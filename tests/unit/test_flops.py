@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from compressor import load
+from compressor.checkpoint import Compression, read_config
+from compressor.families import family_of
+from compressor.flops import matrix_flops, request_flops
+from models.training.architecture import IMAGE_TOKENS
+from tests.support.random_llava import Towers, uneven_towers, write_random_llava
+
+TEXT_TOKENS = 12
+
+
+@pytest.mark.parametrize(
+    ("towers", "kv_heads"), [(None, 8), (None, 2), (uneven_towers(), 8), (uneven_towers(2), 2)]
+)
+def test_the_count_is_that_of_a_profiler(
+    towers: Towers | None, kv_heads: int, tmp_path: Path
+) -> None:
+    model_dir = tmp_path / "model"
+    write_random_llava(model_dir, towers, kv_heads=kv_heads)
+    config = read_config(model_dir)
+    family = family_of(config)
+    compression = Compression.of_config(config)
+    counted = request_flops(
+        family.towers(config),
+        compression.towers if compression else {},
+        family.fixed_flops(config),
+        text_tokens=TEXT_TOKENS,
+    )
+
+    model: Any = load(model_dir)
+    model.config._attn_implementation = "eager"
+    for part in (model.model.vision_tower, model.model.language_model):
+        part.config._attn_implementation = "eager"
+    image = config["image_token_index"]
+    ids = torch.tensor([[image] * IMAGE_TOKENS + [7] * TEXT_TOKENS])
+    with FlopCounterMode(display=False) as profiler, torch.inference_mode():
+        model(input_ids=ids, pixel_values=torch.zeros(1, 3, 64, 64), logits_to_keep=1)
+
+    # transformers runs the tower's last layer too, whose output LLaVA does not use.
+    unused = sum(
+        count
+        for name, counts in profiler.get_flop_counts().items()
+        if name.endswith(f"encoder.layers.{family.towers(config)[0].used_layers}")
+        for count in counts.values()
+    )
+    rotary = profiled_in(profiler, "rotary_emb")
+    assert counted.prompt == profiler.get_total_flops() - unused - rotary
+
+
+def profiled_in(profiler: FlopCounterMode, part: str) -> int:
+    """FLOPs of the modules whose name ends so (rotary tables are left out by the convention)."""
+    return sum(
+        count
+        for name, counts in profiler.get_flop_counts().items()
+        if name.endswith(part)
+        for count in counts.values()
+    )
+
+
+def test_a_factored_matrix_pays_off_only_below_break_even() -> None:
+    rows, columns = 96, 160
+    break_even = rows * columns / (rows + columns)
+    for rank in range(1, 96):
+        is_cheaper = matrix_flops((rows, columns), rank) < matrix_flops((rows, columns), None)
+        assert is_cheaper == (rank < break_even)

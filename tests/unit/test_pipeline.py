@@ -1,0 +1,166 @@
+"""The whole compression, on a random LLaVA of 0.7 M parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from compressor import load
+from compressor.checkpoint import verify
+from compressor.errors import BudgetError, Cancelled, CheckpointError, CompressorError
+from compressor.evaluate.datasets import examples
+from compressor.inspect import inspect
+from compressor.pipeline import Stage, compress
+from compressor.plan import Plan
+from compressor.recipe import parse_recipe
+from compressor.report import Report
+from tests.support.random_llava import write_random_llava
+
+RECIPE = {
+    "flops": 0.5,
+    "calibration": {"samples": 16},
+    "evaluation": {"samples": 8},
+    "round_to": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "original"
+    write_random_llava(path, kv_heads=4)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compressed(original: Path) -> tuple[Path, Report]:
+    target = original.parent / "half"
+    return target, compress(original, parse_recipe(RECIPE), target)
+
+
+def read_plan(directory: Path) -> Plan:
+    return Plan.model_validate_json((directory / "plan.json").read_text())
+
+
+def test_the_budget_is_met_within_two_percent(compressed: tuple[Path, Report]) -> None:
+    _, report = compressed
+    ratio = report.compressed.flops.prompt / report.original.flops.prompt
+    assert 0.49 <= ratio <= 0.5
+
+
+def test_both_towers_shrink_and_layers_differ(compressed: tuple[Path, Report]) -> None:
+    plan = read_plan(compressed[0])
+    heads = {tower: [len(s.heads) for s in shapes] for tower, shapes in plan.towers.items()}
+    assert min(heads["vision"]) < 8
+    assert len(set(heads["language"])) > 1
+    ranks = [rank for shapes in plan.towers.values() for s in shapes for rank in s.ranks.values()]
+    assert any(rank is not None for rank in ranks)
+    assert all(rank is None or rank % 4 == 0 for rank in ranks)
+
+
+def test_heads_go_by_whole_kv_groups(compressed: tuple[Path, Report]) -> None:
+    for shape in read_plan(compressed[0]).towers["language"]:
+        assert shape.heads == tuple(2 * group + i for group in shape.kv_heads for i in (0, 1))
+
+
+def test_the_export_is_whole_and_says_what_it_is(compressed: tuple[Path, Report]) -> None:
+    directory, report = compressed
+    verify(directory)
+    config = json.loads((directory / "config.json").read_text())
+    assert config["architectures"] == ["InfoPruneLlavaForConditionalGeneration"]
+    assert config["compression"]["plan_sha256"] == read_plan(directory).sha256
+    assert inspect(directory).params == report.compressed.params
+    assert inspect(directory).flops == report.compressed.flops
+    assert {p.suffix for p in directory.iterdir()} <= {".json", ".safetensors", ".md", ".jinja"}
+
+
+def test_the_tensors_really_shrink(compressed: tuple[Path, Report], original: Path) -> None:
+    directory, report = compressed
+    model = load(directory)
+    assert sum(p.numel() for p in model.parameters()) == report.compressed.params
+    sizes = [(path / "model.safetensors").stat().st_size for path in (original, directory)]
+    assert sizes[1] / sizes[0] == pytest.approx(
+        report.compressed.params / report.original.params, rel=0.02
+    )
+
+
+def test_a_plan_can_be_replayed(
+    compressed: tuple[Path, Report], original: Path, tmp_path: Path
+) -> None:
+    directory, _ = compressed
+    again = tmp_path / "again"
+
+    compress(original, parse_recipe(RECIPE), again, plan=read_plan(directory))
+
+    assert read_plan(again).sha256 == read_plan(directory).sha256
+    theirs, ours = load(directory).state_dict(), load(again).state_dict()
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+
+def test_compensation_brings_the_model_nearer_to_its_original(
+    compressed: tuple[Path, Report], original: Path
+) -> None:
+    """Cutting the same heads and ranks without any data gives hidden states that are further off."""
+    directory, _ = compressed
+    uncompensated = original.parent / "uncompensated"
+    write_random_llava(uncompensated, read_plan(directory).towers, kv_heads=4)
+    wanted, fitted, cut = (_visual_tokens(path) for path in (original, directory, uncompensated))
+    assert (fitted - wanted).square().mean() < 0.5 * (cut - wanted).square().mean()
+
+
+def test_a_compressed_model_is_not_compressed_again(
+    compressed: tuple[Path, Report], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="compressed already"):
+        compress(compressed[0], parse_recipe(RECIPE), tmp_path / "out")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Path]:
+    """A directory in which a failed compression may leave nothing."""
+    yield tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_budget_that_cannot_be_met_says_what_can(original: Path, empty: Path) -> None:
+    with pytest.raises(BudgetError, match=r"smallest leave 0\.\d+ of its FLOPs"):
+        compress(original, parse_recipe(RECIPE | {"flops": 0.01}), empty / "out")
+
+
+def test_a_job_can_be_stopped_at_every_stage(original: Path, empty: Path) -> None:
+    for last in ("calibrate", "prune"):
+
+        def stop(stage: Stage, share: float, last: str = last) -> None:
+            del share
+            if stage == last:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            compress(original, parse_recipe(RECIPE), empty / "out", progress=stop)
+
+
+def test_a_truncated_original_fails_in_one_sentence(original: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    write_random_llava(broken, kv_heads=4)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CompressorError, match="truncated"):
+        compress(broken, parse_recipe(RECIPE), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@torch.inference_mode()
+def _visual_tokens(directory: Path) -> torch.Tensor:
+    """What the language model sees of held-out images, (8, 64, width)."""
+    model: Any = load(directory)
+    processor = AutoProcessor.from_pretrained(directory)
+    images = [example.image() for example in examples("easy-vqa", "test", samples=8)]
+    pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+    features = model.get_image_features(pixel_values=pixels)
+    return torch.stack(list(getattr(features, "pooler_output", features)))
