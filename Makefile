@@ -8,7 +8,9 @@ INSTALL := $(PYTHON) deploy/install.py $(if $(EXTRA),--extra $(EXTRA))
 EXEC := exec $(shell setpriv --pdeathsig TERM true 2>/dev/null && echo setpriv --pdeathsig TERM)
 PYTEST := $(BIN)/python -m pytest
 # An empty PORT= or REDIS_URL= on the command line means the default.
-SETTINGS := env $(foreach name,PORT REDIS_URL,$(if $($(name)),$(name)='$($(name))',-u $(name)))
+GIVEN := PORT REDIS_URL
+SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
+	$(foreach name,$(GIVEN),$(if $($(name)),$(name)='$($(name))'))
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from compressor.checkpoint import MANIFEST
+from compressor.checkpoint import MANIFEST, read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.recipe import read_recipe
 
@@ -57,6 +57,7 @@ def compress(
         checked = read_recipe(recipe)
         if out.exists() and not dry_run and not (out / MANIFEST).is_file():
             raise CheckpointError(f"{str(out)!r} exists and is not a model of infoprune's.")
+        read_config(model)
         # Only now: torch and transformers take seconds to import, a wrong recipe does not need them.
         from compressor import pipeline
 

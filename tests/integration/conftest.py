@@ -1,0 +1,71 @@
+"""What integration tests share: a real Valkey, a fake engine, the real gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from service.registry import Flops, ModelEntry, Registry, WorkerState
+from service.settings import Settings
+from service.store import EmbeddedValkey
+from service.workers.manager import free_port
+from tests.support.servers import answers, running, wait_until
+
+NO_FLOPS = Flops(vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0)
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Valkey of the test's own."""
+    store = EmbeddedValkey(tmp_path / "valkey", log=tmp_path / "valkey.log")
+    yield store.start()
+    store.stop()
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        port=free_port(),
+        redis_url=redis_url,
+        run_dir=tmp_path / "run",
+        registry_poll_s=0.05,
+        request_timeout_s=2.0,
+        max_body_bytes=100_000,
+    )
+
+
+@pytest.fixture(scope="session")
+def fake_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a fake OpenAI server that serves the model `tiny`."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("fake") / "log"
+    with running("tests.support.fake_openai", "--port", str(port), "--name", "tiny", log=log):
+        wait_until(lambda: answers(port, "/v1/models"))
+        yield f"http://127.0.0.1:{port}"
+
+
+def entry(name: str, path: str = "/nowhere") -> ModelEntry:
+    return ModelEntry(name=name, path=path, variant="original", params=1, flops=NO_FLOPS)
+
+
+@pytest.fixture
+def gateway(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path) -> Iterator[str]:
+    """URL of a gateway with two models: `tiny` is served, `asleep` has a worker that starts."""
+    registry = Registry(redis)
+    for name in ("tiny", "asleep"):
+        registry.put_model(entry(name))
+    registry.put_worker(WorkerState(id="w1", model="tiny", url=fake_engine, status="ready"))
+    registry.put_worker(WorkerState(id="w2", model="asleep", url=fake_engine, status="starting"))
+    environment = settings.to_environment(settings.require_redis_url())
+    with running("service.gateway", log=tmp_path / "gateway.log", env=environment):
+        wait_until(lambda: answers(settings.port, "/health"))
+        yield settings.gateway_url

@@ -1,0 +1,106 @@
+"""The worker manager with a fake engine in real processes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from redis import Redis
+
+from service.registry import ModelEntry, Registry, WorkerState
+from service.settings import Settings
+from service.workers.machine import this_machine
+from service.workers.manager import WorkerManager
+from service.workers.vllm_command import Machine
+from tests.integration.conftest import entry
+
+
+def fake_command(model: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:
+    """A fake engine; the model `broken` has one that ends at once."""
+    del settings, machine
+    if model.name == "broken":
+        return [sys.executable, "-c", "raise SystemExit('OSError: no such model')"]
+    module = "tests.support.fake_openai"
+    return [sys.executable, "-m", module, "--port", str(port), "--name", model.name]
+
+
+@pytest.fixture
+def manager(redis: Redis, settings: Settings) -> Iterator[WorkerManager]:
+    found = WorkerManager(Registry(redis), settings, this_machine(), command=fake_command)
+    yield found
+    found.stop()
+
+
+def tick_until(manager: WorkerManager, redis: Redis, model: str, status: str) -> WorkerState:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        manager.tick()
+        for state in Registry(redis).snapshot().workers:
+            if (state.model, state.status) == (model, status):
+                return state
+        time.sleep(0.05)
+    raise AssertionError(f"{model} is not {status}")
+
+
+def test_every_registered_model_gets_a_worker(manager: WorkerManager, redis: Redis) -> None:
+    for name in ("a", "b"):
+        Registry(redis).put_model(entry(name))
+    urls = {tick_until(manager, redis, name, "ready").url for name in ("a", "b")}
+    assert len(urls) == 2
+
+
+def test_a_worker_that_dies_is_started_again(manager: WorkerManager, redis: Redis) -> None:
+    Registry(redis).put_model(entry("a"))
+    first = tick_until(manager, redis, "a", "ready")
+    assert first.pid is not None
+    psutil.Process(first.pid).kill()
+
+    failed = tick_until(manager, redis, "a", "backoff")
+    assert failed.error is not None
+    second = tick_until(manager, redis, "a", "ready")
+
+    assert second.pid != first.pid
+    assert (second.restarts, second.error) == (1, None)
+
+
+def test_an_engine_that_does_not_start_is_reported_with_its_reason(
+    manager: WorkerManager, redis: Redis
+) -> None:
+    Registry(redis).put_model(entry("broken"))
+    failed = tick_until(manager, redis, "broken", "backoff")
+    assert failed.error == "vLLM ended with status 1: OSError: no such model"
+
+
+def test_the_worker_of_a_forgotten_model_is_stopped(manager: WorkerManager, redis: Redis) -> None:
+    registry = Registry(redis)
+    registry.put_model(entry("a"))
+    state = tick_until(manager, redis, "a", "ready")
+    assert state.pid is not None
+
+    registry.remove_model("a")
+    manager.tick()
+
+    assert registry.snapshot().workers == ()
+    assert not psutil.pid_exists(state.pid)
+
+
+def test_workers_run_on_while_redis_is_away(manager: WorkerManager, redis: Redis) -> None:
+    Registry(redis).put_model(entry("a"))
+    state = tick_until(manager, redis, "a", "ready")
+    assert state.pid is not None
+    redis.shutdown(nosave=True)
+
+    for _ in range(3):
+        manager.tick()
+
+    assert psutil.pid_exists(state.pid)
+
+
+def test_what_an_earlier_run_left_is_forgotten(manager: WorkerManager, redis: Redis) -> None:
+    registry = Registry(redis)
+    registry.put_worker(WorkerState(id="old", model="a", url="http://x", status="ready"))
+    manager.forget_stale()
+    assert registry.snapshot().workers == ()
