@@ -63,7 +63,7 @@ def build_table(report: dict[str, Any]) -> Table:
     for name in (a["model"], b["model"], "ratio"):
         table.add_column(name, justify="right")
     table.add_row("parameters", f"{a['params']:,}", f"{b['params']:,}", f"{ratios['params']:.3f}")
-    labels = ("vision tower", "projector", "LLM prefill", "per decoded token")
+    labels = ("vision tower", "projector", "LLM prefill", "decode/token")
     for label, key in zip(labels, _FLOPS, strict=True):
         cells = [f"{side['flops'][key] / 1e6:,.1f} M" for side in (a, b)]
         table.add_row(f"FLOPs, {label}", *cells, f"{ratios['flops'][key]:.3f}")

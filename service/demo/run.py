@@ -32,7 +32,7 @@ from service.telemetry import configure_logging
 
 DATASET = "easy-vqa"
 SEED = 2026  # of the questions asked here; the job's own evaluation draws others
-LATENCY_SAMPLES = 50
+LATENCY_SAMPLES = 100
 
 
 def run_demo(
