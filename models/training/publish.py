@@ -111,6 +111,10 @@ A LLaVA (CLIP tower, two-layer projector, Llama decoder) of 13.9 M parameters th
 about one coloured shape in a 64x64 picture. It is a real model of the real architecture, small
 enough to be served, compressed and compared on two CPU cores; it knows nothing else.
 
+Its size was chosen so that model compute, not the engine's overhead, is most of a request: 76 % of the
+latency of a lone request and 85 % of the busy time under load on two CPU cores. `python -m
+bench.compute_share` measures it, by serving the same model with its layers taken out.
+
 **Accuracy on easy-vqa's test split: {accuracy.value:.4f}** [{accuracy.low:.4f}, {accuracy.high:.4f}]
 (95 % bootstrap interval, n={accuracy.n}), greedy, with the suffix "Answer the question using a single
 word or phrase.", weights rounded to bf16, computed in float32. The test split was used once, by the
