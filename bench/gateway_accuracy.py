@@ -14,20 +14,19 @@ import asyncio
 import base64
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import openai
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.metrics import bootstrap, exact_match
+from compressor.evaluate.metrics import bootstrap, score
 
 CONCURRENCY = 8
 
 
 def message(example: Example) -> Any:
     """The user's message: the image as a data URL, and the question."""
-    image = base64.b64encode(Path(example.image_path).read_bytes()).decode()
+    image = base64.b64encode(example.png()).decode()
     content = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
         {"type": "text", "text": example.prompt},
@@ -40,7 +39,7 @@ async def ask(client: openai.AsyncOpenAI, model: str, example: Example) -> float
     answer = await client.chat.completions.create(
         model=model, messages=[message(example)], max_tokens=16, temperature=0
     )
-    return exact_match(answer.choices[0].message.content or "", example.answer)
+    return score(answer.choices[0].message.content or "", example.answers, example.metric)
 
 
 async def ask_all(url: str, model: str, asked: list[Example]) -> list[float]:

@@ -7,12 +7,13 @@ FFN and residual stream carry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from compressor.errors import CalibrationError
 from compressor.families import TowerSpec
 from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
@@ -23,60 +24,101 @@ class LayerStatistics:
     """Second moments of one layer, float64."""
 
     heads: Tensor
-    """(h d, h d): covariance of the input of the attention's output matrix."""
+    """(h d, h d): covariance of the input of the attention's output matrix; empty without attention."""
     ffn_input: Tensor
-    """(width, width): covariance of the normed input of the FFN."""
+    """(reads, reads): covariance of the normed input of the FFN."""
     ffn_hidden: Tensor
     """(ffn_width, ffn_width): covariance of the input of the FFN's output matrix."""
     ffn_output_energy: float
     """`E|ffn(x) - mean|^2`."""
     residual_energy: float
-    """`E|h - mean|^2` of the residual stream behind the layer."""
+    """`E|h - mean|^2` of the stream behind the layer."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a safetensors file."""
+        energies = torch.tensor([self.ffn_output_energy, self.residual_energy], dtype=torch.float64)
+        return {
+            "heads": self.heads,
+            "ffn_input": self.ffn_input,
+            "ffn_hidden": self.ffn_hidden,
+            "energies": energies,
+        }
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerStatistics:
+        """What `tensors` made."""
+        output, residual = tensors["energies"].tolist()
+        return cls(tensors["heads"], tensors["ffn_input"], tensors["ffn_hidden"], output, residual)
 
 
-def calibrate_tower(
-    model: nn.Module,
-    spec: TowerSpec,
-    stream: Stream,
-    *,
-    progress: Callable[[float], None] = lambda share: None,
-) -> list[LayerStatistics]:
-    """Statistics of every used layer of a tower; `stream` is moved behind the last."""
-    layers = list(model.get_submodule(spec.layers).children())[: spec.used_layers]
-    found = []
-    for number, block in enumerate(layers, start=1):
-        found.append(_calibrate_layer(block, spec, stream))
-        progress(number / len(layers))
-    return found
+def calibrate_layer(
+    block: nn.Module, spec: TowerSpec, stream: Stream, *, measure: bool = True
+) -> LayerStatistics | None:
+    """Run a block over all data and move the stream behind it.
 
+    Args:
+        block: the layer, float32, on the stream's device.
+        spec: its tower.
+        stream: at the layer; afterwards the next depth is written, but not yet advanced to.
+        measure: False only moves the stream.
 
-def _calibrate_layer(block: nn.Module, spec: TowerSpec, stream: Stream) -> LayerStatistics:
+    Raises:
+        CalibrationError: the activations are not finite, or do not vary.
+    """
     heads, ffn_input, ffn_hidden = (Moments(constant=True) for _ in range(3))
     ffn_output, residual = Energy(), Energy()
-    paths = (spec.o, spec.ffn_norm, spec.ffn_inputs[0], spec.ffn_output)
-    for i, (hidden, arguments, weights) in enumerate(
-        zip(stream.hidden, stream.arguments, stream.weights, strict=True)
-    ):
-        seen, output = look(block, hidden, arguments, *paths)
-        heads.add(seen[spec.o], weights)
+    attention = spec.attention
+    paths = [spec.ffn_inputs[0], spec.ffn_output]
+    if attention is not None:
+        paths = [attention.o, spec.ffn_norm, *paths]
+    for i in range(len(stream)):
+        hidden, weights = stream.read(i), stream.weights[i].to(stream.device)
+        seen, output = look(block, hidden, stream.other(i), *(paths if measure else []))
+        stream.write(i, output)
+        if not measure:
+            continue
         ffn_input.add(seen[spec.ffn_inputs[0]], weights)
         ffn_hidden.add(seen[spec.ffn_output], weights)
-        ffn_output.add(output - seen[spec.ffn_norm], weights)
+        if attention is not None:
+            heads.add(seen[attention.o], weights)
+            ffn_output.add(output - seen[spec.ffn_norm], weights)
+        else:
+            ffn_output.add(output, weights)
         residual.add(output, weights)
-        stream.hidden[i] = output
-    return LayerStatistics(
-        heads=second_moment(heads, block, spec.o),
+    if not measure:
+        return None
+    found = LayerStatistics(
+        heads=second_moment(heads, block, attention.o) if attention else torch.zeros(0, 0),
         ffn_input=second_moment(ffn_input, block, spec.ffn_inputs[0]),
         ffn_hidden=second_moment(ffn_hidden, block, spec.ffn_output),
         ffn_output_energy=ffn_output.variance,
         residual_energy=residual.variance,
     )
+    _check(found, spec, stream.depth)
+    return found
 
 
 def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
     """Covariance where the linear at `path` has a bias, which takes up the mean; else `E[x x^T]`."""
-    mean, raw = moments.gram[:-1, -1], moments.gram[:-1, :-1]
+    gram = moments.gram.cpu()
+    mean, raw = gram[:-1, -1], gram[:-1, :-1]
     linear = block.get_submodule(path)
     if getattr(linear, "bias", None) is None:
-        return raw
+        return raw.contiguous()
     return raw - torch.outer(mean, mean)
+
+
+def _check(found: LayerStatistics, spec: TowerSpec, layer: int) -> None:
+    """Refuse statistics that say nothing."""
+    where = f"layer {layer} of the {spec.name} tower"
+    for tensor in (found.heads, found.ffn_input, found.ffn_hidden):
+        if not bool(torch.isfinite(tensor).all()):
+            raise CalibrationError(
+                f"Activations at {where} are not finite; check the model's weights (NaN or infinity) "
+                "and the calibration images."
+            )
+    if found.residual_energy <= 1e-20 * max(1.0, float(found.ffn_input.diagonal().sum())):
+        raise CalibrationError(
+            f"Activations at {where} are the same at every position, so they carry no information; "
+            "check the calibration data and the model's weights."
+        )

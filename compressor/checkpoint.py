@@ -27,7 +27,8 @@ ARCHITECTURE_PREFIX = "InfoPrune"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CHUNK_BYTES = 1 << 20
 
-Tower = Literal["vision", "language"]
+Tower = Literal["vision", "projector", "language"]
+Layout = Literal["adaptive", "uniform"]
 
 
 class LayerShape(BaseModel):
@@ -41,6 +42,8 @@ class LayerShape(BaseModel):
     """Key/value heads kept; equal to `heads` without grouped-query attention."""
     ranks: dict[str, int | None]
     """Rank of each FFN matrix by its module name (`fc1`, `gate_proj`, ...); None = dense."""
+    ffn_width: int | None = None
+    """Inner width of the FFN where neurons were cut; None = the original's."""
 
 
 class Compression(BaseModel):
@@ -49,11 +52,14 @@ class Compression(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = FORMAT_VERSION
-    layout: Literal["adaptive"] = "adaptive"
+    layout: Layout = "adaptive"
     plan_sha256: str
     original_architectures: tuple[str, ...]
     towers: dict[Tower, tuple[LayerShape, ...]]
-    """Every layer of each tower, from the first to the last that the model uses."""
+    """Every layer of each tower, from the first to the last that the model uses; the projector is one.
+
+    Empty in the uniform layout, whose config says everything itself.
+    """
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Compression | None:

@@ -64,8 +64,8 @@ def compress(
         replayed = read_plan(plan) if plan else None
         with stage_progress() as progress:
             if dry_run:
-                calibrated = pipeline.calibrate(model, checked, progress)
-                made = pipeline.decide(calibrated, pipeline.score(calibrated, progress), checked)
+                job = pipeline.open_job(model, checked, out, progress=progress)
+                made = pipeline.decide(job, pipeline.score(job))
                 report = None
             else:
                 report = pipeline.compress(model, checked, out, plan=replayed, progress=progress)

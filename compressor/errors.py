@@ -23,6 +23,10 @@ class UnsupportedArchitectureError(CompressorError):
     """No family knows this architecture."""
 
 
+class CalibrationError(CompressorError):
+    """The calibration data or the model's activations say nothing that scores could be made of."""
+
+
 class DatasetError(CompressorError):
     """An evaluation or calibration dataset is unknown or not installed."""
 

@@ -1,78 +1,208 @@
-"""Export: the compressed model as a checkpoint directory, whole or not at all."""
+"""Export: the compressed model as a checkpoint directory, whole or not at all.
+
+First a candidate is written in the work directory: weights, config, processor. It is what evaluation
+loads, so what was measured is what is published. Then the report joins it, and the directory moves to
+its place with the manifest written last.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.checkpoint import (
     ARCHITECTURE_PREFIX,
     MANIFEST,
     Compression,
+    LayerShape,
+    Tower,
     read_config,
     write_json,
     writing,
 )
-from compressor.families import Family
-from compressor.loading import file_name
+from compressor.errors import CheckpointError
+from compressor.families import Family, TowerSpec
+from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
 from compressor.report import Report, model_card
+from compressor.work import Work
 
-_NOT_COPIED = {MANIFEST, "README.md", "config.json", "plan.json", "report.json"}
+_NOT_COPIED = {
+    MANIFEST,
+    "README.md",
+    "config.json",
+    "plan.json",
+    "report.json",
+    "training_log.jsonl",
+}
 _NOT_COPIED_SUFFIXES = (".safetensors", ".safetensors.index.json", ".py")
 
 
-def export(
-    model: nn.Module, family: Family, source: Path, target: Path, plan: Plan, report: Report
-) -> None:
-    """Write a checkpoint: weights in the original's dtype, config, plan, model card, manifest last.
+@dataclass(frozen=True)
+class Candidate:
+    """A loadable model that has no report and no manifest yet."""
 
-    Processor and tokenizer files are copied from `source`.
+    directory: Path
+
+
+def write_candidate(
+    work: Work,
+    model: nn.Module,
+    specs: Sequence[TowerSpec],
+    family: Family,
+    source: Path,
+    plan: Plan,
+) -> Candidate:
+    """Write weights, config and processor of the pruned model, in the original's dtype."""
+    directory = work.path("candidate/x").parent
+    if work.has("candidate.json"):
+        return Candidate(directory)
+    config = read_config(source)
+    dtype = stored_dtype(config)
+    tensors = {
+        file_name(family, name): tensor.to(dtype).contiguous()
+        for name, tensor in _tensors(work, model, specs, plan).items()
+    }
+    with one_sentence_when_full(directory):
+        for path in copied_files(source):
+            shutil.copyfile(path, directory / path.name)
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        write_json(directory / "config.json", compressed_config(config, family, plan))
+    work.save_json("candidate.json", True)
+    return Candidate(directory)
+
+
+def _tensors(
+    work: Work, model: nn.Module, specs: Sequence[TowerSpec], plan: Plan
+) -> dict[str, Tensor]:
+    """Every tensor of the compressed model, by transformers' name: the original's, or the pruned."""
+    replaced: dict[str, Tensor] = {}
+    prefixes: list[str] = []
+    for spec in specs:
+        layers = plan.towers.get(spec.name)
+        if not layers:
+            continue
+        for index in range(spec.used_layers):
+            path = spec.block_path(index)
+            prefixes.append(f"{path}.")
+            tensors = work.load_tensors(f"prune/{spec.name}-{index}.safetensors")
+            replaced |= {f"{path}.{name}": tensor for name, tensor in tensors.items()}
+    found = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(tuple(prefixes))
+    }
+    if is_tied(model):
+        found.pop("lm_head.weight", None)
+    if plan.layout == "uniform":
+        for spec in specs:
+            if spec.name in plan.towers:
+                _cut_unused(found, spec, plan.towers[spec.name][0].ffn_width)
+    return found | replaced
+
+
+def _cut_unused(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) -> None:
+    """Give layers that nothing reads the width that a stock config states for all of them."""
+    if width is None or spec.attention is None:
+        return
+    for name in list(tensors):
+        if not name.startswith(f"{spec.layers}."):
+            continue
+        _, _, rest = name.removeprefix(f"{spec.layers}.").partition(".")
+        module, _, kind = rest.rpartition(".")
+        if module in spec.ffn_inputs:
+            tensors[name] = tensors[name][:width]
+        elif module == spec.ffn_output and kind == "weight":
+            tensors[name] = tensors[name][:, :width]
+
+
+def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report: Report) -> None:
+    """Move a candidate to its place, with plan, report and model card, manifest last.
 
     Raises:
-        CheckpointError: `target` exists and is not a model of this project.
+        CheckpointError: `target` exists and is not a model of this project, or the disk is full.
     """
-    config = read_config(source)
-    with writing(target) as directory:
-        for path in sorted(source.iterdir()):
-            if (
-                path.is_file()
-                and path.name not in _NOT_COPIED
-                and not path.name.endswith(_NOT_COPIED_SUFFIXES)
-            ):
-                shutil.copyfile(path, directory / path.name)
-        dtype = stored_dtype(config)
-        tensors = {
-            file_name(family, name): tensor.to(dtype).contiguous()
-            for name, tensor in model.state_dict().items()
-        }
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-        write_json(directory / "config.json", compressed_config(config, plan))
+    with one_sentence_when_full(target), writing(target) as directory:
+        for path in sorted(candidate.directory.iterdir()):
+            _link(path, directory / path.name)
         write_json(directory / "plan.json", plan.model_dump(mode="json"))
         write_json(directory / "report.json", report.to_json())
         (directory / "README.md").write_text(model_card(report, plan))
 
 
-def stored_dtype(config: dict[str, Any]) -> torch.dtype:
+def _link(source: Path, target: Path) -> None:
+    """The same bytes under another name; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def copied_files(source: Path) -> list[Path]:
+    """Processor and tokenizer files of a model directory."""
+    return [
+        path
+        for path in sorted(source.iterdir())
+        if path.is_file()
+        and path.name not in _NOT_COPIED
+        and not path.name.endswith(_NOT_COPIED_SUFFIXES)
+    ]
+
+
+class one_sentence_when_full:  # noqa: N801 - used as a statement
+    """Turn a full disk into a `CheckpointError`."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # safetensors has an exception of its own, with the system's words in it.
+        if full or (error is not None and "No space left" in str(error)):
+            raise CheckpointError(
+                f"The disk is full while writing {str(self.target)!r}; free some space and give the "
+                "same command again, which goes on where it was."
+            ) from error
+
+
+def stored_dtype(config: Mapping[str, Any]) -> torch.dtype:
     """The dtype that a config declares; bfloat16 where it declares none."""
     name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     dtype = getattr(torch, str(name).removeprefix("torch."), None)
     return dtype if isinstance(dtype, torch.dtype) else torch.bfloat16
 
 
-def compressed_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """The original's config with our architecture's name and the `compression` section."""
+def compressed_config(config: dict[str, Any], family: Family, plan: Plan) -> dict[str, Any]:
+    """The original's config with the `compression` section.
+
+    In the adaptive layout under our architecture's name, with every layer's shape in the section; in
+    the uniform layout under the stock name, with the shapes in the stock fields.
+    """
     originals = tuple(config.get("architectures") or ())
-    section = Compression(
-        plan_sha256=plan.sha256, original_architectures=originals, towers=plan.towers
-    )
-    return {
-        **config,
-        "architectures": [f"{ARCHITECTURE_PREFIX}{name}" for name in originals],
-        "compression": section.model_dump(mode="json"),
+    shapes: dict[Tower, tuple[LayerShape, ...]] = {
+        tower: tuple(layer.shape() for layer in layers) for tower, layers in plan.towers.items()
     }
+    uniform = plan.layout == "uniform"
+    section = Compression(
+        layout=plan.layout,
+        plan_sha256=plan.sha256,
+        original_architectures=originals,
+        towers={} if uniform else shapes,
+    )
+    if uniform:
+        changed = family.uniform_config(config, {tower: each[0] for tower, each in shapes.items()})
+    else:
+        changed = {**config, "architectures": [f"{ARCHITECTURE_PREFIX}{n}" for n in originals]}
+    return {**changed, "compression": section.model_dump(mode="json")}

@@ -1,8 +1,9 @@
 """FLOPs of one request by the project's convention: 1 MAC = 2 FLOPs.
 
 Counted: every matrix product, SwiGLU's three matrices, GQA's real k/v widths, attention as
-`2 * 2 * n^2 * heads * head_dim` (scores and values, not halved for causality). Left out: biases,
-norms, softmax, rotary embedding. The number of visual and text tokens always goes with the figure.
+`2 * 2 * n * keys * heads * head_dim` (scores and values, not halved for causality; `keys` is the
+window's size in a windowed layer). Left out: biases, norms, softmax, rotary embedding. The number of
+visual and text tokens always goes with the figure.
 """
 
 from __future__ import annotations
@@ -51,13 +52,36 @@ def matrix_flops(shape: tuple[int, int], rank: int | None) -> float:
     return 2.0 * rows * columns if rank is None else 2.0 * rank * (rows + columns)
 
 
-def layer_flops(spec: TowerSpec, layer: LayerShape, *, queries: int, keys: int) -> float:
+def ffn_flops(spec: TowerSpec, ranks: Mapping[str, int | None], ffn_width: int | None) -> float:
+    """One layer's FFN for one position."""
+    return sum(matrix_flops(spec.matrix_shape(m, ffn_width), rank) for m, rank in ranks.items())
+
+
+def keys_of(spec: TowerSpec, layer: int, positions: int) -> int:
+    """How many of `positions` a position of the layer attends to."""
+    window = spec.windows[layer] if spec.windows else None
+    return positions if window is None else min(window, positions)
+
+
+def layer_flops(
+    spec: TowerSpec, layer: int, shape: LayerShape, *, queries: int, keys: int
+) -> float:
     """One transformer layer."""
     attention = attention_flops(
-        spec, len(layer.heads), len(layer.kv_heads), queries=queries, keys=keys
+        spec,
+        len(shape.heads),
+        len(shape.kv_heads),
+        queries=queries,
+        keys=keys_of(spec, layer, keys),
     )
-    ffn = sum(matrix_flops(spec.matrix_shape(name), rank) for name, rank in layer.ranks.items())
-    return attention + queries * ffn
+    return attention + queries * ffn_flops(spec, shape.ranks, shape.ffn_width)
+
+
+def positions_of(spec: TowerSpec, fixed: FixedFlops, text_tokens: int) -> int:
+    """Positions that a tower computes for one prompt with one image."""
+    if spec.name == "vision":
+        return fixed.vision_positions
+    return fixed.visual_tokens + (text_tokens if spec.name == "language" else 0)
 
 
 def request_flops(
@@ -68,20 +92,20 @@ def request_flops(
     text_tokens: int,
 ) -> RequestFlops:
     """FLOPs of a request, for towers of the given shapes (a tower that is absent is dense)."""
-    totals = {"vision": fixed.patch_embedding, "prefill": fixed.lm_head, "decode": fixed.lm_head}
+    totals: dict[str, float] = {"vision": fixed.patch_embedding, "projector": 0.0}
+    totals |= {"language": fixed.lm_head, "decode": fixed.lm_head}
     for spec in specs:
-        layers = shapes.get(spec.name) or [spec.dense_layer()] * spec.used_layers
-        if spec.name == "vision":
-            n = fixed.vision_positions
-            totals["vision"] += sum(layer_flops(spec, s, queries=n, keys=n) for s in layers)
-        else:
-            n = fixed.visual_tokens + text_tokens
-            totals["prefill"] += sum(layer_flops(spec, s, queries=n, keys=n) for s in layers)
-            totals["decode"] += sum(layer_flops(spec, s, queries=1, keys=n + 1) for s in layers)
+        layers = list(enumerate(shapes.get(spec.name) or [spec.dense_layer()] * spec.used_layers))
+        n = positions_of(spec, fixed, text_tokens)
+        totals[spec.name] += sum(layer_flops(spec, i, s, queries=n, keys=n) for i, s in layers)
+        if spec.name == "language":
+            totals["decode"] += sum(
+                layer_flops(spec, i, s, queries=1, keys=n + 1) for i, s in layers
+            )
     return RequestFlops(
         vision=totals["vision"],
-        projector=fixed.projector,
-        prefill=totals["prefill"],
+        projector=totals["projector"],
+        prefill=totals["language"],
         decode_token=totals["decode"],
         visual_tokens=fixed.visual_tokens,
         text_tokens=text_tokens,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from compressor.checkpoint import LayerShape
 from compressor.families import TowerSpec
-from compressor.loading import empty_linear, linear_at, set_module
+from compressor.families.base import Attention
+from compressor.loading import empty_linear, linear_at, set_head_counts, set_module
 
 
 def head_rows(heads: tuple[int, ...], head_dim: int) -> Tensor:
@@ -18,17 +19,34 @@ def head_rows(heads: tuple[int, ...], head_dim: int) -> Tensor:
     return torch.tensor([h * head_dim + i for h in heads for i in range(head_dim)])
 
 
-def prune_heads(block: nn.Module, spec: TowerSpec, shape: LayerShape) -> None:
+def prune_heads(block: nn.Module, spec: TowerSpec, attention: Attention, shape: LayerShape) -> None:
     """Cut a block's q, k, v and o to the heads of `shape`, in place; o is not yet compensated."""
     queries = head_rows(shape.heads, spec.head_dim)
     keys = head_rows(shape.kv_heads, spec.head_dim)
-    for path, rows in ((spec.q, queries), (spec.k, keys), (spec.v, keys)):
-        old = linear_at(block, path)
-        bias = None if old.bias is None else old.bias.data[rows]
-        set_module(block, path, make_linear(old.weight.data[rows], bias))
-    old = linear_at(block, spec.o)
+    if attention.fused is not None:
+        third = spec.heads * spec.head_dim
+        rows = {attention.fused: torch.cat([queries, keys + third, keys + 2 * third])}
+    else:
+        rows = {attention.q: queries, attention.k: keys, attention.v: keys}
+    for path, kept in rows.items():
+        keep_rows(block, path, kept)
+    keep_columns(block, attention.o, queries)
+    set_head_counts(block, attention, len(shape.heads))
+
+
+def keep_rows(block: nn.Module, path: str, rows: Tensor) -> None:
+    """Cut a linear to some of its outputs, in place."""
+    old = linear_at(block, path)
+    rows = rows.to(old.weight.device)
+    bias = None if old.bias is None else old.bias.data[rows]
+    set_module(block, path, make_linear(old.weight.data[rows], bias))
+
+
+def keep_columns(block: nn.Module, path: str, columns: Tensor) -> None:
+    """Cut a linear to some of its inputs, in place."""
+    old = linear_at(block, path)
     bias = None if old.bias is None else old.bias.data
-    set_module(block, spec.o, make_linear(old.weight.data[:, queries], bias))
+    set_module(block, path, make_linear(old.weight.data[:, columns.to(old.weight.device)], bias))
 
 
 def fit_linear(
@@ -49,7 +67,7 @@ def fit_linear(
         constant: see `gram`.
     """
     n = len(gram) - 1 if constant else len(gram)
-    penalty = torch.zeros(len(gram), dtype=gram.dtype)
+    penalty = torch.zeros(len(gram), dtype=gram.dtype, device=gram.device)
     penalty[:n] = ridge * float(gram.diagonal()[:n].mean()) + 1e-30
     step = torch.linalg.solve(gram + penalty.diag(), (cross - prior @ gram).T).T
     return prior + step

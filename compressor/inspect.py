@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compressor.checkpoint import Compression, read_config, verify
-from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.runner import render
 from compressor.families import family_of
 from compressor.flops import RequestFlops, request_flops
-from compressor.recipe import Calibration
+from compressor.inputs import reference_request
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Inspection:
 
 
 def inspect(directory: Path) -> Inspection:
-    """Look at a model directory; FLOPs are for the prompts of the default calibration data.
+    """Look at a model directory; FLOPs are for the reference request.
 
     Raises:
         CompressorError: it is not a whole model of a known family.
@@ -39,24 +36,15 @@ def inspect(directory: Path) -> Inspection:
     verify(directory)
     compression = Compression.of_config(config)
     processor: Any = AutoProcessor.from_pretrained(directory)
+    text_tokens, patches = reference_request(processor, family)
     flops = request_flops(
         family.towers(config),
         compression.towers if compression else {},
-        family.fixed_flops(config),
-        text_tokens=mean_text_tokens(
-            processor, examples(Calibration().dataset, "train", samples=64)
-        ),
+        family.fixed_flops(config, patches),
+        text_tokens=text_tokens,
     )
     params = sum(count_parameters(path) for path in directory.glob("*.safetensors"))
     return Inspection(params, flops, compression is not None)
-
-
-def mean_text_tokens(processor: Any, asked: Sequence[Example]) -> int:
-    """Tokens of an average prompt, without those that stand for the image."""
-    image = processor.image_token
-    texts = [render(processor, example).replace(image, "") for example in asked]
-    lengths = [len(processor.tokenizer.encode(t, add_special_tokens=False)) for t in texts]
-    return round(sum(lengths) / len(lengths))
 
 
 def count_parameters(path: Path) -> int:

@@ -17,7 +17,8 @@ from compressor.checkpoint import (
     verify,
 )
 from compressor.errors import CheckpointError
-from compressor.families import Family, TowerSpec, family_of
+from compressor.families import Family, TowerSpec, family_of, leaf
+from compressor.families.base import Attention
 
 
 class FactoredLinear(nn.Module):
@@ -45,40 +46,66 @@ def load(directory: str | Path, *, dtype: torch.dtype | None = None) -> nn.Modul
         CheckpointError: the directory is not a whole model.
         UnsupportedArchitectureError: no family knows it.
     """
-    directory = Path(directory)
+    family_of(read_config(Path(directory)))
+    verify(Path(directory))
+    return assemble(Path(directory), dtype)
+
+
+def assemble(directory: Path, dtype: torch.dtype | None) -> nn.Module:
+    """`load` without verifying: for a directory that this process has just written."""
     config = read_config(directory)
     family = family_of(config)
-    verify(directory)
     model = family.skeleton(config)
     compression = Compression.of_config(config)
     if compression is not None:
         for spec in family.towers(config):
             shrink_tower(model, spec, compression.towers.get(spec.name, ()))
-    _assign(model, family, _read_tensors(directory), dtype)
+    _assign(model, family, read_tensors(directory), dtype)
     return model.eval()
 
 
 def shrink_tower(model: nn.Module, spec: TowerSpec, shapes: tuple[LayerShape, ...]) -> None:
     """Give a tower's layers the recorded shapes, with uninitialised weights."""
-    layers = model.get_submodule(spec.layers)
-    for layer, shape in zip(layers.children(), shapes, strict=False):
-        queries = len(shape.heads) * spec.head_dim
-        keys = len(shape.kv_heads) * spec.head_dim
-        for path, rows in ((spec.q, queries), (spec.k, keys), (spec.v, keys)):
-            old = linear_at(layer, path)
-            set_module(layer, path, empty_linear(old.in_features, rows, bias=old.bias is not None))
-        old = linear_at(layer, spec.o)
-        set_module(
-            layer, spec.o, empty_linear(queries, old.out_features, bias=old.bias is not None)
-        )
-        for path in (*spec.ffn_inputs, spec.ffn_output):
-            rank = shape.ranks[path.rsplit(".", 1)[-1]]
-            if rank is not None:
-                old = linear_at(layer, path)
-                bias = old.bias is not None
-                set_module(
-                    layer, path, FactoredLinear(old.in_features, old.out_features, rank, bias=bias)
-                )
+    for block, shape in zip(spec.blocks(model), shapes, strict=False):
+        shrink_block(block, spec, shape)
+
+
+def shrink_block(block: nn.Module, spec: TowerSpec, shape: LayerShape) -> None:
+    """Give one layer its recorded shape, with uninitialised weights."""
+    if spec.attention is not None:
+        _shrink_attention(block, spec, spec.attention, shape)
+    for path in spec.matrices:
+        old, rank = linear_at(block, path), shape.ranks[leaf(path)]
+        rows, columns = spec.matrix_shape(leaf(path), shape.ffn_width)
+        bias = old.bias is not None
+        if rank is not None:
+            set_module(block, path, FactoredLinear(columns, rows, rank, bias=bias))
+        elif (rows, columns) != (old.out_features, old.in_features):
+            set_module(block, path, empty_linear(columns, rows, bias=bias))
+
+
+def _shrink_attention(
+    block: nn.Module, spec: TowerSpec, attention: Attention, shape: LayerShape
+) -> None:
+    queries = len(shape.heads) * spec.head_dim
+    keys = len(shape.kv_heads) * spec.head_dim
+    rows = {attention.q: queries, attention.k: keys, attention.v: keys}
+    if attention.fused is not None:
+        rows = {attention.fused: queries + 2 * keys}
+    for path, count in rows.items():
+        old = linear_at(block, path)
+        set_module(block, path, empty_linear(old.in_features, count, bias=old.bias is not None))
+    old = linear_at(block, attention.o)
+    bias = old.bias is not None
+    set_module(block, attention.o, empty_linear(queries, old.out_features, bias=bias))
+    set_head_counts(block, attention, len(shape.heads))
+
+
+def set_head_counts(block: nn.Module, attention: Attention, heads: int) -> None:
+    """Tell a block's forward how many query heads it has, where it keeps that in an attribute."""
+    for path in attention.counts:
+        parent, _, name = path.rpartition(".")
+        setattr(block.get_submodule(parent), name, heads)
 
 
 def linear_at(root: nn.Module, path: str) -> nn.Linear:
@@ -114,7 +141,8 @@ def empty_linear(in_features: int, out_features: int, *, bias: bool) -> nn.Linea
     return nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias)
 
 
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
+def read_tensors(directory: Path) -> dict[str, Tensor]:
+    """Every tensor of a directory by its name in the file, memory-mapped."""
     tensors: dict[str, Tensor] = {}
     for path in sorted(directory.glob("*.safetensors")):
         tensors |= load_file(path)
@@ -131,6 +159,8 @@ def _assign(
         source = file_name(family, name)
         # A checkpoint saved by transformers 5 itself has its names, not the hub's.
         tensor = tensors.get(source, tensors.get(name))
+        if tensor is None and name == "lm_head.weight" and is_tied(model):
+            continue
         if tensor is None:
             raise CheckpointError(f"The checkpoint lacks the tensor {source!r}.")
         if tensor.shape != place.shape:
@@ -138,4 +168,14 @@ def _assign(
                 f"Tensor {source!r} has shape {tuple(tensor.shape)}, not {tuple(place.shape)}."
             )
         state[name] = tensor if dtype is None else tensor.to(dtype)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state, assign=True, strict=False)
+    if is_tied(model):
+        tie: Any = model.tie_weights
+        tie()
+
+
+def is_tied(model: nn.Module) -> bool:
+    """Whether the language model's head is its embedding."""
+    config: Any = model.config
+    text = config.get_text_config()
+    return bool(getattr(config, "tie_word_embeddings", False) or text.tie_word_embeddings)

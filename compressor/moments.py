@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Moments:
-    """Weighted cross moments of a target and an input: `E[t x^T]`, `E[x x^T]`, `E[t t^T]`'s trace.
+    """Weighted cross moments of a target and an input: `E[t x^T]` and `E[x x^T]`.
 
     The input may be extended by a constant 1, so that least squares fits a bias too.
     """
@@ -24,14 +24,15 @@ class Moments:
         w = w[used]
         x = inputs.reshape(-1, inputs.shape[-1])[used].float()
         if self.constant:
-            x = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+            x = torch.cat([x, torch.ones(len(x), 1, device=x.device)], dim=1)
         weighted = x * w
         gram = (x.T @ weighted).double()
-        gram = (gram + gram.T) / 2
-        self.gram = self.gram + gram if self.gram.numel() else gram
+        self.gram = (
+            self.gram.add_((gram + gram.T) / 2) if self.gram.numel() else (gram + gram.T) / 2
+        )
         if target is not None:
             cross = (target.reshape(-1, target.shape[-1])[used].float().T @ weighted).double()
-            self.cross = self.cross + cross if self.cross.numel() else cross
+            self.cross = self.cross.add_(cross) if self.cross.numel() else cross
 
 
 class Energy:

@@ -8,127 +8,123 @@ original's as it can, errors of earlier layers included.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from compressor.checkpoint import LayerShape
-from compressor.families import TowerSpec
+from compressor.families import TowerSpec, leaf
 from compressor.ffn import factor_linear
-from compressor.heads import fit_linear, prune_heads
-from compressor.loading import linear_at, set_module
+from compressor.heads import fit_linear, keep_columns, keep_rows, prune_heads
+from compressor.loading import FactoredLinear, linear_at, set_module
 from compressor.moments import Moments
-from compressor.streams import Stream, advance, look
+from compressor.plan import PlannedLayer
+from compressor.streams import Stream, look
 
 
 @dataclass
 class _Pair:
-    """One layer at work: what the original's did, and the compressed block and stream."""
+    """One layer at work: the original block and stream, and the compressed ones."""
 
     spec: TowerSpec
     ridge: float
-    targets: list[dict[str, Tensor]]
-    """The original's activations by batch: inputs by module path, and the layer's output."""
+    original: nn.Module
+    original_stream: Stream
     block: nn.Module
     stream: Stream
 
-    def batches(self, path: str) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]:
-        """(the original's activations, ours up to the module at `path`, token weights)."""
-        parts = zip(
-            self.targets,
-            self.stream.hidden,
-            self.stream.arguments,
-            self.stream.weights,
-            strict=True,
-        )
-        for theirs, hidden, arguments, weights in parts:
-            paths = [self.spec.ffn_norm, path] if path != self.spec.o else [path]
-            ours, _ = look(self.block, hidden, arguments, *paths, stop=True)
-            yield theirs, ours | {BLOCK_INPUT: hidden}, weights
+    def batches(self, paths: Sequence[str]) -> Iterator[tuple[list[Tensor], Tensor, Tensor]]:
+        """(targets of the modules at `paths`, our input of them, token weights), batch by batch.
+
+        The modules have one input. The target of a matrix that writes the stream is what brings ours
+        to the original's; of one that reads it, what the original's gives.
+        """
+        spec, attention = self.spec, self.spec.attention
+        after = [spec.ffn_norm] if attention else []
+        is_attention = attention is not None and paths[0] == attention.o
+        for i in range(len(self.stream)):
+            theirs, output = look(
+                self.original, self.original_stream.read(i), self.original_stream.other(i),
+                *after, spec.ffn_inputs[0],
+            )  # fmt: skip
+            hidden = self.stream.read(i)
+            seen = [paths[0]] if is_attention else [*after, paths[0]]
+            ours, _ = look(self.block, hidden, self.stream.other(i), *seen, stop=True)
+            if is_attention:
+                targets = [theirs[spec.ffn_norm] - hidden]
+            elif paths[0] == spec.ffn_output:
+                targets = [output - ours[spec.ffn_norm] if attention else output]
+            else:
+                with torch.inference_mode():
+                    targets = [
+                        linear_at(self.original, p)(theirs[spec.ffn_inputs[0]]) for p in paths
+                    ]
+            yield targets, ours[paths[0]], self.stream.weights[i].to(self.stream.device)
 
 
-BLOCK_INPUT, BLOCK_OUTPUT = "input", "output"
-
-
-def prune_tower(
-    model: nn.Module,
+def prune_layer(
+    original: nn.Module,
     spec: TowerSpec,
-    shapes: tuple[LayerShape, ...],
+    layer: PlannedLayer,
     original_stream: Stream,
     stream: Stream,
     *,
     ridge: float,
-    progress: Callable[[float], None] = lambda share: None,
-) -> None:
-    """Compress a tower's layers in place, as `shapes` say; both streams end behind the last."""
-    layers = model.get_submodule(spec.layers)
-    assert isinstance(layers, nn.ModuleList)
-    for number, shape in enumerate(shapes):
-        block = copy.deepcopy(layers[number])
-        targets = _run_original(layers[number], spec, original_stream)
-        pair = _Pair(spec, ridge, targets, block, stream)
-        if len(shape.heads) < spec.heads:
-            _prune_attention(pair, shape)
-        _factor_inputs(pair, layers[number], shape)
-        _factor_output(pair, shape)
-        advance(block, stream)
-        layers[number] = block
-        progress((number + 1) / len(shapes))
+) -> nn.Module:
+    """A compressed copy of a block, fitted; both streams are at the block and stay there.
 
-
-def _run_original(block: nn.Module, spec: TowerSpec, stream: Stream) -> list[dict[str, Tensor]]:
-    """Move the original's stream past a block, keeping what the fits aim at."""
-    found = []
-    for i, (hidden, arguments) in enumerate(zip(stream.hidden, stream.arguments, strict=True)):
-        seen, output = look(block, hidden, arguments, spec.ffn_norm, spec.ffn_inputs[0])
-        found.append(seen | {BLOCK_OUTPUT: output})
-        stream.hidden[i] = output
-    return found
-
-
-def _prune_attention(pair: _Pair, shape: LayerShape) -> None:
-    """Remove heads and fit the output matrix: target is the original stream after attention."""
-    spec = pair.spec
-    prune_heads(pair.block, spec, shape)
-    moments = Moments(constant=linear_at(pair.block, spec.o).bias is not None)
-    for theirs, ours, weights in pair.batches(spec.o):
-        moments.add(ours[spec.o], weights, theirs[spec.ffn_norm] - ours[BLOCK_INPUT])
-    _fit(pair, spec.o, moments, rank=None)
-
-
-def _factor_inputs(pair: _Pair, original: nn.Module, shape: LayerShape) -> None:
-    """Factor the matrices that read the stream: target is what the original's give."""
-    first = pair.spec.ffn_inputs[0]
-    ranks = {path: shape.ranks[path.rsplit(".", 1)[-1]] for path in pair.spec.ffn_inputs}
-    factored = [path for path, rank in ranks.items() if rank is not None]
-    linears = {path: linear_at(original, path) for path in factored}
-    moments = {path: Moments(constant=linears[path].bias is not None) for path in factored}
+    Args:
+        original: the block, float32, on the streams' device.
+        spec: its tower.
+        layer: what stays of it.
+        original_stream: the original's activations.
+        stream: those of the model as compressed so far.
+        ridge: of the least squares, relative.
+    """
+    block = copy.deepcopy(original)
+    pair = _Pair(spec, ridge, original, original_stream, block, stream)
+    if spec.attention is not None and len(layer.heads) < spec.heads:
+        prune_heads(block, spec, spec.attention, layer)
+        _fit(pair, {spec.attention.o: None})
+    if layer.neurons:
+        kept = torch.tensor(layer.neurons)
+        for path in spec.ffn_inputs:
+            keep_rows(block, path, kept)
+        keep_columns(block, spec.ffn_output, kept)
+    ranks = {path: layer.ranks[leaf(path)] for path in spec.matrices}
+    factored = {p: r for p, r in ranks.items() if r is not None and p != spec.ffn_output}
     if factored:
-        for theirs, ours, weights in pair.batches(first):
-            for path in factored:
-                with torch.inference_mode():
-                    target = linears[path](theirs[first])
-                moments[path].add(ours[first], weights, target)
-    for path in factored:
-        _fit(pair, path, moments[path], ranks[path])
+        _fit(pair, factored, neurons=layer.neurons)
+    if ranks[spec.ffn_output] is not None or layer.neurons:
+        _fit(pair, {spec.ffn_output: ranks[spec.ffn_output]})
+    return block
 
 
-def _factor_output(pair: _Pair, shape: LayerShape) -> None:
-    """Factor the matrix that writes the stream: target is the original stream behind the layer."""
-    spec = pair.spec
-    rank = shape.ranks[spec.ffn_output.rsplit(".", 1)[-1]]
-    if rank is None:
-        return
-    moments = Moments(constant=linear_at(pair.block, spec.ffn_output).bias is not None)
-    for theirs, ours, weights in pair.batches(spec.ffn_output):
-        moments.add(ours[spec.ffn_output], weights, theirs[BLOCK_OUTPUT] - ours[spec.ffn_norm])
-    _fit(pair, spec.ffn_output, moments, rank)
+def run_both(
+    original: nn.Module, block: nn.Module, original_stream: Stream, stream: Stream
+) -> None:
+    """Move the streams of the original and of the compressed model behind a block."""
+    for each, own in ((original, original_stream), (block, stream)):
+        for i in range(len(own)):
+            own.write(i, look(each, own.read(i), own.other(i))[1])
 
 
-def _fit(pair: _Pair, path: str, moments: Moments, rank: int | None) -> None:
-    """Replace the linear at `path` by the one fitted to `moments`, at a rank."""
+def _fit(pair: _Pair, ranks: Mapping[str, int | None], *, neurons: tuple[int, ...] = ()) -> None:
+    """Replace the linears at some paths, which have one input, by those fitted to their targets."""
+    moments = {
+        path: Moments(constant=linear_at(pair.block, path).bias is not None) for path in ranks
+    }
+    for targets, inputs, weights in pair.batches(list(ranks)):
+        for path, target in zip(ranks, targets, strict=True):
+            wanted = target[..., list(neurons)] if neurons else target
+            moments[path].add(inputs, weights, wanted)
+    for path, rank in ranks.items():
+        set_module(pair.block, path, _fitted(pair, path, moments[path], rank))
+
+
+def _fitted(pair: _Pair, path: str, moments: Moments, rank: int | None) -> nn.Module:
+    """The layer that fits the moments, at a rank."""
     linear = linear_at(pair.block, path)
     prior = linear.weight.data.double()
     if moments.constant:
@@ -136,14 +132,13 @@ def _fit(pair: _Pair, path: str, moments: Moments, rank: int | None) -> None:
     gram = moments.gram
     fitted = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
     if not moments.constant:
-        set_module(pair.block, path, factor_linear(fitted, None, gram, rank))
-        return
+        return factor_linear(fitted, None, gram, rank)
     # With a bias the mean costs no rank: factor on the covariance, then let the bias absorb what
     # the factored matrix does to the mean.
     mean, weight = gram[:-1, -1], fitted[:, :-1]
     covariance = gram[:-1, :-1] - torch.outer(mean, mean)
     layer = factor_linear(weight, fitted[:, -1], covariance, rank)
-    if rank is not None:
-        product = layer.out_factor.weight.double() @ layer.in_factor.weight.double()  # type: ignore[union-attr,operator]
-        layer.out_factor.bias.data += ((weight - product) @ mean).float()  # type: ignore[union-attr,operator]
-    set_module(pair.block, path, layer)
+    if isinstance(layer, FactoredLinear):
+        product = layer.out_factor.weight.double() @ layer.in_factor.weight.double()
+        layer.out_factor.bias.data += ((weight - product) @ mean).float()
+    return layer

@@ -5,48 +5,114 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from compressor.checkpoint import Layout, Tower
 from compressor.errors import RecipeError
 
+TARGETS = ("flops", "params", "latency", "max_accuracy_drop")
+Share = Annotated[float, Field(gt=0, lt=1)]
+Datasets = Annotated[tuple[str, ...], Field(min_length=1)]
 
-class Calibration(BaseModel):
+
+class Section(BaseModel):
+    """Frozen, and no key that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Calibration(Section):
     """Data whose activations define what is information."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: str = "easy-vqa"
+    datasets: Datasets = ("easy-vqa",)
+    """In equal parts."""
     samples: Annotated[int, Field(ge=8, le=100_000)] = 256
-    """Questions of the dataset's training split, each with its image."""
+    """Questions of the datasets' training splits, each with its image."""
 
 
-class Evaluation(BaseModel):
+class Evaluation(Section):
     """Data on which original and compressed are compared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    datasets: Datasets = ("easy-vqa",)
+    samples: Annotated[int, Field(ge=0)] = 200
+    """Questions of each dataset's test split, drawn by the seed; 0 = no evaluation."""
+    validation_samples: Annotated[int, Field(ge=50)] = 1000
+    """Questions of each dataset's validation split that `max_accuracy_drop` is held against."""
 
-    dataset: str = "easy-vqa"
-    samples: Annotated[int, Field(ge=0)] = 500
-    """Questions of the test split, drawn by the seed; 0 = no evaluation."""
+
+class Scope(Section):
+    """What may be compressed."""
+
+    vision: bool = True
+    projector: bool = True
+    language: bool = True
 
 
-class Recipe(BaseModel):
-    """A compression recipe."""
+class Training(Section):
+    """The training-based scheme: hard-concrete gates on heads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    steps: Annotated[int, Field(ge=1)] = 200
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    batch: Annotated[int, Field(ge=1)] = 16
+    beta: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the effective-rank redundancy."""
+    gamma: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the KS alignment."""
 
-    flops: Annotated[float, Field(gt=0, lt=1)]
+
+class Recovery(Section):
+    """Training of the compressed model: task loss + L2 on the original's final hidden states."""
+
+    steps: Annotated[int, Field(ge=0)] = 0
+    """0 = none."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    batch: Annotated[int, Field(ge=1)] = 16
+    samples: Annotated[int, Field(ge=8)] = 4096
+    """Questions of the calibration datasets' training splits to train on."""
+    hidden_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the L2 term, which is relative to the original's energy."""
+
+
+class Recipe(Section):
+    """A compression recipe. Exactly one of the four targets is given."""
+
+    flops: Share | None = None
     """The share of the original's FLOPs before the first token (tower + projector + prefill)."""
+    params: Share | None = None
+    """The share of the original's parameters."""
+    latency: Share | None = None
+    """The share of the original's time before the first token, by the table of measured layers."""
+    max_accuracy_drop: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The smallest model that, at 95 % confidence, loses at most this much accuracy (0.005 = half a
+    point), on the mean of the evaluation datasets' validation splits."""
+    scheme: Literal["training-free", "trained"] = "training-free"
+    layout: Layout = "adaptive"
+    scope: Scope = Scope()
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
+    training: Training = Training()
+    recovery: Recovery = Recovery()
+    allocation: Literal["greedy", "exact"] = "greedy"
+    latency_table: str | None = None
+    """The file that `infoprune measure` wrote; by default the cached one of this machine."""
     round_to: Annotated[int, Field(ge=1, le=256)] = 16
-    """Ranks are multiples of this: 16 suits CPUs, 64 suits GPUs."""
+    """Ranks and widths are multiples of this: 16 suits CPUs, 64 suits GPUs."""
     ridge: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Ridge of the least-squares compensation, relative to the mean variance of its inputs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @property
+    def target(self) -> tuple[str, float]:
+        """The one target that is given, and its value."""
+        return next((name, value) for name in TARGETS if (value := getattr(self, name)) is not None)
+
+    @property
+    def towers(self) -> tuple[Tower, ...]:
+        """What may be compressed."""
+        return tuple(name for name in get_args(Tower) if getattr(self.scope, name))
 
 
 def parse_recipe(content: object) -> Recipe:
@@ -58,11 +124,22 @@ def parse_recipe(content: object) -> Recipe:
     if not isinstance(content, Mapping):
         raise RecipeError("A recipe is an object of keys and values, such as {flops: 0.5}.")
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         # An unknown key explains a missing one: it comes first.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise RecipeError(_sentence(errors[0])) from error
+    given = [name for name in TARGETS if getattr(recipe, name) is not None]
+    if not given:
+        raise RecipeError(
+            f"The recipe lacks a target, one of {', '.join(TARGETS)}; "
+            "for half of the original's FLOPs write flops: 0.5."
+        )
+    if len(given) > 1:
+        raise RecipeError(f"The recipe has {' and '.join(given)}; give exactly one target.")
+    if not recipe.towers:
+        raise RecipeError("The recipe's scope leaves nothing to compress; switch a tower on.")
+    return recipe
 
 
 def read_recipe(source: str) -> Recipe:
@@ -94,8 +171,6 @@ def _sentence(error: Any) -> str:
             section = annotation
         nearest = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0)
         return f"Unknown recipe key {key!r}; did you mean {nearest[0]!r}?"
-    if error["type"] == "missing":
-        return f"The recipe lacks {key!r}; for half of the original's FLOPs write flops: 0.5."
-    if key == "flops":
-        return f"The budget flops: {error['input']!r} is impossible: it is a share between 0 and 1."
+    if location[0] in TARGETS:
+        return f"The target {key}: {error['input']!r} is impossible: it is a share between 0 and 1."
     return f"Recipe key {key!r} is wrong: {error['msg'].lower()}."

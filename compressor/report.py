@@ -72,9 +72,9 @@ tags: [infoprune, compressed]
 ---
 # {report.model}, compressed by InfoPrune
 
-Plan `{plan.sha256[:16]}`: {plan.planned_flops:.3f} of the original's FLOPs before the first token
-({plan.target_flops:g} asked), counted at {a.flops.visual_tokens} visual and {a.flops.text_tokens} text
-tokens, 1 MAC = 2 FLOPs. No fine-tuning.
+Plan `{plan.sha256[:16]}`, layout {plan.layout}: {plan.planned:.3f} of the original's {plan.target}
+({plan.asked:g} asked). FLOPs are those before the first token, counted at {a.flops.visual_tokens}
+visual and {a.flops.text_tokens} text tokens, 1 MAC = 2 FLOPs. No fine-tuning.
 
 | | original | compressed | ratio |
 |---|---|---|---|

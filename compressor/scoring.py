@@ -7,15 +7,18 @@ distance; how they are joined here is this project's own reading, written out be
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from compressor.calibrate import LayerStatistics
-from compressor.families import TowerSpec
+from compressor.families import TowerSpec, leaf
 
 _RIDGE = 1e-6
+_ELIMINATED_SHARE = 0.15  # of the neurons that are left, in one round
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,26 @@ class LayerScores:
     """[k]: loss when the first k of `order` are gone and the others compensate."""
     matrix_loss: dict[str, tuple[float, ...]]
     """[r]: loss of an FFN matrix at rank r, from 0 to full."""
+    neurons: tuple[int, ...]
+    """The FFN's neurons from the most informative to the least."""
+    width_loss: tuple[float, ...]
+    """[w]: loss when only the first w of `neurons` stay and compensate, from 0 to all."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> LayerScores:
+        """What `to_json` made, after a round trip through a file."""
+        return cls(
+            groups=tuple(HeadScore(**group) for group in content["groups"]),
+            order=tuple(content["order"]),
+            attention_loss=tuple(content["attention_loss"]),
+            matrix_loss={k: tuple(v) for k, v in content["matrix_loss"].items()},
+            neurons=tuple(content["neurons"]),
+            width_loss=tuple(content["width_loss"]),
+        )
 
 
 def effective_rank(singular_values: Tensor) -> float:
@@ -80,8 +103,19 @@ def square_root(covariance: Tensor) -> Tensor:
 
 
 def whitened_energies(weight: Tensor, covariance: Tensor) -> Tensor:
-    """Squared singular values of `W C^(1/2)`, descending: the energy that each rank carries."""
-    return torch.linalg.svdvals(weight.double() @ square_root(covariance)).square()
+    """Squared singular values of `W C^(1/2)`, descending: the energy that each rank carries.
+
+    They are the eigenvalues of `W C W^T`, or of `C^(1/2) W^T W C^(1/2)` where W has more rows than
+    columns: in fp64 this costs a third of the singular values of the product, and what it loses, the
+    digits of energies below 1e-16 of the largest, no rank is decided by.
+    """
+    w = weight.double()
+    if w.shape[0] <= w.shape[1]:
+        gram = w @ covariance @ w.T
+    else:
+        root = square_root(covariance)
+        gram = root.T @ (w.T @ w) @ root
+    return torch.linalg.eigvalsh((gram + gram.T) / 2).clamp_min(0).flip(0)
 
 
 def tail(energies: Tensor) -> Tensor:
@@ -113,30 +147,57 @@ def score_heads(weight: Tensor, covariance: Tensor, columns: list[Tensor]) -> li
     return [HeadScore(rank, ks, ks * rank / largest) for rank, ks in found]
 
 
-def compensated_loss(weight: Tensor, covariance: Tensor, gone: Tensor) -> float:
-    """Energy that the output loses without the columns `gone`, the others fitted to replace them.
+def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
+    """[k]: energy that the output loses when only the first k inputs of `order` stay, for every k.
 
-    `tr(W_g S W_g^T)` with the Schur complement `S = C_gg - C_gk C_kk^-1 C_kg`: what the kept columns
-    cannot predict of those that go.
+    The kept inputs are fitted to replace the others, so the loss is `tr(W_g S W_g^T)` with the Schur
+    complement `S = C_gg - C_gk C_kk^-1 C_kg`: what the kept cannot predict of those that go. With the
+    inputs in `order` and `C = L L^T`, S is `L_gg L_gg^T` of the lower right block, and the loss the sum
+    of squares of the last columns of `W L`: one factorisation gives all k.
+
+    Args:
+        weight: (m, n).
+        covariance: (n, n) of the inputs.
+        order: (n,) indices, those that stay longest first.
     """
-    kept = torch.ones(len(covariance), dtype=torch.bool)
-    kept[gone] = False
-    if len(gone) == 0:
-        return 0.0
-    c_gg, c_gk = covariance[gone][:, gone], covariance[gone][:, kept]
-    c_kk = covariance[kept][:, kept]
-    if len(c_kk):
-        ridge = _RIDGE * float(c_kk.diagonal().mean()) + 1e-30
-        c_kk = c_kk + ridge * torch.eye(len(c_kk), dtype=c_kk.dtype)
-        c_gg = c_gg - c_gk @ torch.linalg.solve(c_kk, c_gk.T)
-    w = weight.double()[:, gone]
-    return max(0.0, float((w @ c_gg * w).sum()))
+    c = covariance[order][:, order]
+    ridge = _RIDGE * float(c.diagonal().mean()) + 1e-30
+    factor = torch.linalg.cholesky(c + ridge * torch.eye(len(c), dtype=c.dtype, device=c.device))
+    return tail((weight.double()[:, order] @ factor).square().sum(0))
+
+
+def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
+    """(n,) an FFN's neurons, from the one that stays longest to the first that goes.
+
+    Backward elimination: of the neurons that are left, a share with the least
+    `|w_j|^2 / (C^-1)_jj` goes, the energy lost with neuron j when all others compensate (OBS); w is
+    refitted after each round.
+
+    Args:
+        weight: (m, n), the FFN's output matrix.
+        covariance: (n, n) of its input.
+    """
+    w = weight.double()
+    ridge = _RIDGE * float(covariance.diagonal().mean()) + 1e-30
+    c = covariance + ridge * torch.eye(len(covariance), dtype=w.dtype, device=w.device)
+    outputs = w @ c
+    kept = torch.arange(len(c), device=w.device)
+    gone: list[Tensor] = []
+    while len(kept) > 1:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(c[kept][:, kept]))
+        refitted = outputs[:, kept] @ inverse
+        score = refitted.square().sum(0) / inverse.diagonal()
+        ranked = score.argsort(stable=True)
+        count = max(1, int(len(kept) * _ELIMINATED_SHARE))
+        gone.append(kept[ranked[:count]])
+        kept = kept[ranked[count:].sort().values]
+    return torch.cat([kept, *(part.flip(0) for part in reversed(gone))])
 
 
 def score_layer(
     weights: dict[str, Tensor], statistics: LayerStatistics, spec: TowerSpec
 ) -> LayerScores:
-    """Score a layer's heads and FFN matrices.
+    """Score a layer's heads, FFN matrices and neurons.
 
     Every loss is in one unit, so that one allocation can weigh them against each other: the variance
     that the change puts into the residual stream, over the stream's own.
@@ -146,18 +207,18 @@ def score_layer(
         statistics: of the original on the calibration data.
         spec: the tower.
     """
-    rows = spec.group * spec.head_dim
-    columns = [torch.arange(g * rows, (g + 1) * rows) for g in range(spec.kv_heads)]
-    output = weights[spec.o]
-    groups = score_heads(output, statistics.heads, columns)
-    order = sorted(range(len(groups)), key=lambda g: (groups[g].score, g))
     residual = max(statistics.residual_energy, 1e-30)
-    attention = []
-    for count in range(len(order)):
-        gone = torch.cat([columns[g] for g in order[:count]] or [torch.empty(0, dtype=torch.long)])
-        attention.append(compensated_loss(output, statistics.heads, gone) / residual)
+    groups: list[HeadScore] = []
+    order: list[int] = []
+    attention: list[float] = []
+    if spec.attention is not None:
+        output = weights[spec.attention.o]
+        columns = group_columns(spec)
+        groups = score_heads(output, statistics.heads, columns)
+        order = sorted(range(len(groups)), key=lambda g: (groups[g].score, g))
+        attention = attention_losses(output, statistics.heads, columns, order, residual)
     matrices: dict[str, tuple[float, ...]] = {}
-    for path in (*spec.ffn_inputs, spec.ffn_output):
+    for path in spec.matrices:
         is_output = path == spec.ffn_output
         covariance = statistics.ffn_hidden if is_output else statistics.ffn_input
         energies = whitened_energies(weights[path], covariance)
@@ -165,6 +226,36 @@ def score_layer(
         scale = (
             1.0 if is_output else statistics.ffn_output_energy / max(float(energies.sum()), 1e-30)
         )
-        losses = tail(energies) * scale / residual
-        matrices[path.rsplit(".", 1)[-1]] = tuple(float(x) for x in losses)
-    return LayerScores(tuple(groups), tuple(order), tuple(attention), matrices)
+        matrices[leaf(path)] = _plain(tail(energies) * scale / residual)
+    neurons = neuron_order(weights[spec.ffn_output], statistics.ffn_hidden)
+    width = nested_losses(weights[spec.ffn_output], statistics.ffn_hidden, neurons) / residual
+    return LayerScores(
+        groups=tuple(groups),
+        order=tuple(order),
+        attention_loss=tuple(attention),
+        matrix_loss=matrices,
+        neurons=tuple(int(n) for n in neurons),
+        # A full width loses nothing; the ridge would say otherwise.
+        width_loss=(*_plain(width)[:-1], 0.0),
+    )
+
+
+def group_columns(spec: TowerSpec) -> list[Tensor]:
+    """For each KV group the columns of the attention's output matrix that its heads fill."""
+    rows = spec.group * spec.head_dim
+    return [torch.arange(g * rows, (g + 1) * rows) for g in range(spec.kv_heads)]
+
+
+def attention_losses(
+    output: Tensor, covariance: Tensor, columns: list[Tensor], order: Sequence[int], residual: float
+) -> list[float]:
+    """[k]: loss when the first k groups of `order` are gone and the others compensate."""
+    inputs = torch.cat([columns[g] for g in reversed(order)])
+    losses = nested_losses(output, covariance, inputs) / residual
+    size = len(columns[0])
+    found = [float(losses[(len(order) - gone) * size]) for gone in range(len(order))]
+    return [0.0, *found[1:]]
+
+
+def _plain(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(x) for x in values)

@@ -1,121 +1,183 @@
 """Run a model's blocks one at a time over calibration data, and look inside them.
 
-A `Stream` holds the residual stream at one depth of one tower, batch by batch. Only the layer at
-hand runs, so the rest of the model need not be in memory.
+A `Stream` is what flows between the blocks of one tower at one depth, batch by batch, in files. Only
+the block at hand is copied into memory and to the compute device; the rest of the model stays in its
+memory-mapped file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compressor.evaluate.datasets import Example
-from compressor.evaluate.runner import render
 from compressor.families import TowerSpec
 
-BATCH = 32
+_BLOCK_ARGUMENTS = {
+    "attention_mask", "position_embeddings", "position_ids", "cu_seqlens", "max_seqlen",
+}  # fmt: skip
 
 
 class _Stop(Exception):  # noqa: N818 - control flow, never seen outside
     """Ends a forward pass once everything that was asked for has been seen."""
 
 
-@dataclass
 class Stream:
-    """Residual stream and the blocks' other arguments, for every batch."""
+    """What flows through a tower, at one depth: the input of block `depth`, for every batch."""
 
-    hidden: list[Tensor]  # each (B, T, width)
-    arguments: list[dict[str, Any]]
-    weights: list[Tensor]  # each (B, T), summing to 1 over all batches
+    def __init__(self, directory: Path, device: torch.device) -> None:
+        self.directory = directory
+        self.device = device
+        self.depth = 0
+        self.arguments: list[list[dict[str, Any]]] = []
+        """[batch][block]: what else a block's forward is given."""
+        self.weights: list[Tensor] = []
+        """Each (rows,), summing to 1 over all batches."""
 
+    def __len__(self) -> int:
+        return len(self.arguments)
 
-@torch.inference_mode()
-def prepare(processor: Any, examples: Sequence[Example]) -> list[dict[str, Tensor]]:
-    """Model inputs of prompts with their answers, right-padded, `BATCH` at a time."""
-    batches = []
-    for start in range(0, len(examples), BATCH):
-        chunk = examples[start : start + BATCH]
-        inputs = processor(
-            images=[e.image() for e in chunk],
-            text=[render(processor, e) + e.answer for e in chunk],
-            padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt",
-        )  # fmt: skip
-        batches.append(dict(inputs))
-    return batches
+    def read(self, batch: int) -> Tensor:
+        """The stream of one batch, on the compute device."""
+        tensor = load_file(self._file(self.depth, batch))["hidden"]
+        return tensor.to(self.device) if self.device.type != "cpu" else tensor.clone()
 
+    def write(self, batch: int, hidden: Tensor, *, depth: int | None = None) -> None:
+        """The stream of one batch behind the present block, or at a depth."""
+        path = self._file(self.depth + 1 if depth is None else depth, batch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"hidden": hidden.cpu().contiguous()}, path)
 
-def token_weights(
-    batches: Sequence[dict[str, Tensor]], answers: Sequence[int], image_token: int
-) -> list[Tensor]:
-    """(B, T) weights under which visual tokens, text, and answer positions count a third each.
+    def advance(self) -> None:
+        """Go behind the block, of which every batch has been written."""
+        self.depth += 1
+        shutil.rmtree(self.directory / str(self.depth - 1), ignore_errors=True)
 
-    Unweighted, the many visual tokens would drown the few positions where the answer is decided.
+    def other(self, batch: int) -> dict[str, Any]:
+        """The present block's other arguments, on the compute device."""
+        block = min(self.depth, len(self.arguments[batch]) - 1)
+        return {k: _to(v, self.device) for k, v in self.arguments[batch][block].items()}
 
-    Args:
-        batches: model inputs, right-padded.
-        answers: how many of each example's last tokens are its answer.
-        image_token: id of the visual placeholder.
-    """
-    kinds: list[Tensor] = []
-    taken = 0
-    for batch in batches:
-        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
-        kind = torch.where(ids == image_token, 0, 1)
-        ends = mask.sum(1)
-        for row in range(len(ids)):
-            end = int(ends[row])
-            # The answer is decided one position before each of its tokens.
-            kind[row, end - answers[taken] - 1 : end] = 2
-            taken += 1
-        kinds.append(kind.masked_fill(~mask, -1))
-    counts = [sum(int((kind == k).sum()) for kind in kinds) for k in range(3)]
-    present = sum(count > 0 for count in counts)
-    return [
-        sum(
-            ((kind == k) / (count * present) for k, count in enumerate(counts) if count),
-            start=torch.zeros(kind.shape),
-        )
-        for kind in kinds
-    ]
+    def _file(self, depth: int, batch: int) -> Path:
+        return self.directory / str(depth) / f"{batch}.safetensors"
 
 
-@torch.inference_mode()
-def enter(
-    model: nn.Module, spec: TowerSpec, batches: Sequence[dict[str, Tensor]], weights: list[Tensor]
-) -> Stream:
-    """The stream at a tower's first block: the model runs up to there."""
-    first = next(model.get_submodule(spec.layers).children())
-    hidden: list[Tensor] = []
-    arguments: list[dict[str, Any]] = []
+class LazyModel:
+    """A model whose blocks stay in the file until one is run."""
 
-    def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rest = dict(kwargs)
-        hidden.append(args[0] if args else rest.pop("hidden_states"))
-        if len(args) > 1:
-            rest["attention_mask"] = args[1]
-        arguments.append({k: v for k, v in rest.items() if k in _BLOCK_ARGUMENTS})
-        raise _Stop
+    def __init__(self, model: nn.Module, specs: Sequence[TowerSpec], device: torch.device) -> None:
+        self.model = model
+        self.specs = tuple(specs)
+        self.device = device
+        # What is in front of the towers (embeddings, norms) computes in float32; the blocks and the
+        # head, which is not run here, stay as they are in the file.
+        kept = (*(f"{spec.layers}." for spec in specs), "lm_head.")
+        for name, parameter in model.named_parameters():
+            if not name.startswith(kept):
+                parameter.data = parameter.data.float()
 
-    handle = first.register_forward_pre_hook(catch, with_kwargs=True)
+    def block(self, spec: TowerSpec, index: int) -> nn.Module:
+        """A copy of one block in float32 on the compute device."""
+        return copy.deepcopy(spec.blocks(self.model)[index]).float().to(self.device)
+
+    def spec(self, name: str) -> TowerSpec:
+        """The tower of that name."""
+        return next(spec for spec in self.specs if spec.name == name)
+
+    @torch.inference_mode()
+    def enter(
+        self,
+        spec: TowerSpec,
+        batches: Sequence[Mapping[str, Tensor]],
+        upstream: Sequence[tuple[TowerSpec, Stream]],
+        stream: Stream,
+        *,
+        fresh: bool,
+    ) -> None:
+        """Fill a stream at a tower's first block: the model runs up to there, batch by batch.
+
+        Args:
+            spec: the tower.
+            batches: the model's inputs.
+            upstream: towers before it, with what left each; they are not run again.
+            stream: gets the blocks' arguments, and with `fresh` the activations at depth 0.
+            fresh: False where the stream's file at its depth is there from an earlier run.
+        """
+        for number, batch in enumerate(batches):
+            with ExitStack() as stack:
+                for tower, behind in upstream:
+                    stack.enter_context(_replaying(self.model, tower, behind, number))
+                seen: list[Tensor] = []
+                arguments: list[dict[str, Any]] = []
+                stack.enter_context(_recording(self.model, spec, seen, arguments))
+                with suppress(_Stop):
+                    self.model(**batch, use_cache=False)
+            stream.arguments.append(arguments)
+            if fresh:
+                stream.write(number, seen[0], depth=0)
+            rows = seen[0].numel() // (spec.reads or spec.width)
+            stream.weights.append(torch.ones(rows))
+        total = sum(len(w) for w in stream.weights)
+        stream.weights = [w / total for w in stream.weights]
+
+
+@contextmanager
+def _forwards(blocks: Sequence[nn.Module], make: Callable[[int], Any]) -> Iterator[None]:
+    """Replace the forwards of blocks, which keep their class: transformers looks for it."""
+    for index, block in enumerate(blocks):
+        block.forward = make(index)
     try:
-        for batch in batches:
-            try:
-                model(**batch, use_cache=False)
-            except _Stop:
-                continue
+        yield
     finally:
-        handle.remove()
-    if spec.name == "vision":
-        count = sum(h.shape[0] * h.shape[1] for h in hidden)
-        weights = [torch.full(h.shape[:2], 1 / count) for h in hidden]
-    return Stream(hidden, arguments, weights)
+        for block in blocks:
+            del block.__dict__["forward"]
 
 
-_BLOCK_ARGUMENTS = {"attention_mask", "position_embeddings", "position_ids"}
+def _all_blocks(model: nn.Module, spec: TowerSpec) -> list[nn.Module]:
+    place = model.get_submodule(spec.layers)
+    return [place] if spec.attention is None else list(place.children())
+
+
+@contextmanager
+def _replaying(model: nn.Module, spec: TowerSpec, behind: Stream, batch: int) -> Iterator[None]:
+    """Let a tower give what a stream holds, without running it."""
+
+    def make(index: int) -> Any:
+        last = index == spec.used_layers - 1
+        return lambda hidden, *_, **__: behind.read(batch).cpu() if last else hidden
+
+    with _forwards(_all_blocks(model, spec), make):
+        yield
+
+
+@contextmanager
+def _recording(
+    model: nn.Module, spec: TowerSpec, seen: list[Tensor], arguments: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Note a tower's input and each block's arguments; the forward pass ends at the last block."""
+
+    def make(index: int) -> Any:
+        def record(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if index == 0:
+                seen.append(hidden)
+            given = {"attention_mask": args[0]} if args else {}
+            given |= {k: v for k, v in kwargs.items() if k in _BLOCK_ARGUMENTS}
+            arguments.append(given)
+            if index == spec.used_layers - 1:
+                raise _Stop
+            return hidden
+
+        return record
+
+    with _forwards(_all_blocks(model, spec), make):
+        yield
 
 
 @torch.inference_mode()
@@ -147,7 +209,10 @@ def look(
     return seen, output[0] if isinstance(output, tuple) else output
 
 
-def advance(block: nn.Module, stream: Stream) -> None:
-    """Move a stream past a block."""
-    for i, (hidden, arguments) in enumerate(zip(stream.hidden, stream.arguments, strict=True)):
-        stream.hidden[i] = look(block, hidden, arguments)[1]
+def _to(value: Any, device: torch.device) -> Any:
+    """A block's argument on a device: a tensor, or a tuple of them."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(_to(part, device) for part in value)
+    return value

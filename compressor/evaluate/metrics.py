@@ -30,6 +30,20 @@ def exact_match(prediction: str, answer: str) -> float:
     return float(prediction.strip().rstrip(".").lower() == answer.strip().lower())
 
 
+def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """VQA accuracy: mean over people of min(1, how many of the others gave this answer / 3)."""
+    given = [exact_match(prediction, answer) for answer in answers]
+    total = sum(given)
+    return sum(min(1.0, (total - own) / 3) for own in given) / len(given)
+
+
+def score(prediction: str, answers: Sequence[str], metric: str) -> float:
+    """Between 0 and 1, by the metric of the example's dataset."""
+    if metric == "vqa":
+        return soft_accuracy(prediction, answers)
+    return exact_match(prediction, answers[0])
+
+
 def bootstrap(scores: Sequence[float], *, seed: int = 0) -> Interval:
     """Mean and percentile interval over questions.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compressor.evaluate.datasets import Example
-from compressor.evaluate.metrics import exact_match
+from compressor.evaluate.metrics import score
 
 MAX_NEW_TOKENS = 16
 BATCH = 32
@@ -49,6 +49,6 @@ def score_examples(
         output = generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = processor.batch_decode(new, skip_special_tokens=True)
-        scores += [exact_match(t, e.answer) for t, e in zip(texts, chunk, strict=True)]
+        scores += [score(t, e.answers, e.metric) for t, e in zip(texts, chunk, strict=True)]
         advance(len(scores) / len(examples))
     return scores

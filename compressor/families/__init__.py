@@ -7,12 +7,13 @@ from typing import Any
 
 from compressor.checkpoint import ARCHITECTURE_PREFIX
 from compressor.errors import UnsupportedArchitectureError
-from compressor.families.base import Family, FixedFlops, TowerSpec
+from compressor.families.base import Family, FixedFlops, TowerSpec, leaf
 from compressor.families.llava import LlavaFamily
+from compressor.families.qwen2_5_vl import Qwen25VLFamily
 
-__all__ = ["FAMILIES", "Family", "FixedFlops", "TowerSpec", "family_of"]
+__all__ = ["FAMILIES", "Family", "FixedFlops", "TowerSpec", "family_of", "leaf"]
 
-FAMILIES: tuple[Family, ...] = (LlavaFamily(),)
+FAMILIES: tuple[Family, ...] = (LlavaFamily(), Qwen25VLFamily())
 
 
 def family_of(config: Mapping[str, Any]) -> Family:

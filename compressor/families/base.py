@@ -12,58 +12,93 @@ from compressor.checkpoint import LayerShape, Tower
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where a block's attention is, by module path in the block."""
+
+    q: str
+    k: str
+    v: str
+    o: str
+    fused: str | None = None
+    """The one linear that holds q, k and v as equal thirds of its rows; `q`, `k`, `v` are then not
+    modules but the names under which the thirds are known."""
+    counts: tuple[str, ...] = ()
+    """Attributes of the block that hold the number of query heads and that its forward reads."""
+
+
+@dataclass(frozen=True)
 class TowerSpec:
-    """One stack of transformer layers. Module paths are transformers'."""
+    """One stack of transformer layers, or the projector as a stack of one. Paths are transformers'."""
 
     name: Tower
     layers: str
-    """Path of the ModuleList in the model."""
+    """Path of the ModuleList in the model; of the projector: of the module itself."""
     used_layers: int
     """Layers that the model's output depends on, from the first; later ones are left alone."""
     heads: int
     kv_heads: int
     head_dim: int
     width: int
-    """Of the residual stream."""
+    """Of what a block writes: the residual stream, or the projector's output."""
     ffn_width: int
-    q: str
-    k: str
-    v: str
-    o: str
+    attention: Attention | None
+    """None: the block is an FFN alone, without a residual stream (the projector)."""
     ffn_norm: str
     """The norm before the FFN; its input is the residual stream after attention."""
     ffn_inputs: tuple[str, ...]
-    """FFN matrices that read the residual stream: (`fc1`) or (`gate_proj`, `up_proj`)."""
+    """FFN matrices that read the stream: (`fc1`) or (`gate_proj`, `up_proj`)."""
     ffn_output: str
-    causal: bool
+    reads: int | None = None
+    """Width of what the FFN reads, where it is not `width`."""
+    windows: tuple[int | None, ...] = ()
+    """For each layer the positions that a position attends to; None or nothing = all."""
+    uniform_heads: bool = True
+    """Whether the stock config can state another number of heads (it has a `head_dim`)."""
+    uniform_ffn: bool = True
+    """Whether the stock config can state another FFN width for this tower."""
 
     @property
     def group(self) -> int:
         """Query heads of one KV head."""
-        return self.heads // self.kv_heads
+        return self.heads // max(1, self.kv_heads)
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Paths of the FFN's matrices, the output's last."""
+        return (*self.ffn_inputs, self.ffn_output)
 
     def dense_layer(self) -> LayerShape:
         """The shape of an untouched layer."""
-        names = [*self.ffn_inputs, self.ffn_output]
         return LayerShape(
             heads=tuple(range(self.heads)),
             kv_heads=tuple(range(self.kv_heads)),
-            ranks={name.rsplit(".", 1)[-1]: None for name in names},
+            ranks={leaf(path): None for path in self.matrices},
         )
 
-    def matrix_shape(self, matrix: str) -> tuple[int, int]:
-        """(out, in) of an FFN matrix by the last part of its path."""
-        if self.ffn_output.endswith(matrix):
-            return self.width, self.ffn_width
-        return self.ffn_width, self.width
+    def matrix_shape(self, matrix: str, ffn_width: int | None = None) -> tuple[int, int]:
+        """(out, in) of an FFN matrix by the last part of its path, at an FFN width."""
+        inner = self.ffn_width if ffn_width is None else ffn_width
+        if leaf(self.ffn_output) == matrix:
+            return self.width, inner
+        return inner, self.reads or self.width
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The layers that the model uses, in order."""
+        place = model.get_submodule(self.layers)
+        if self.attention is None:
+            return [place]
+        return list(place.children())[: self.used_layers]
+
+    def block_path(self, index: int) -> str:
+        """Path of a layer in the model."""
+        return self.layers if self.attention is None else f"{self.layers}.{index}"
 
 
 @dataclass(frozen=True)
 class FixedFlops:
-    """FLOPs that compression does not touch."""
+    """FLOPs that compression does not touch, and the positions that the rest is counted for."""
 
     patch_embedding: float
-    projector: float
     lm_head: float
     """Of one position: engines compute logits for the last prompt position only."""
     visual_tokens: int
@@ -87,13 +122,26 @@ class Family(Protocol):
         """Whether the towers of this config are known."""
 
     def towers(self, config: Mapping[str, Any]) -> tuple[TowerSpec, ...]:
-        """The towers in the order that data flows through them."""
+        """Vision tower, projector, language model: the order in which data flows through them."""
 
-    def fixed_flops(self, config: Mapping[str, Any]) -> FixedFlops:
-        """What stays as it is, for one image."""
+    def fixed_flops(self, config: Mapping[str, Any], patches: int) -> FixedFlops:
+        """What stays as it is, for one image of `patches` patches (where its size is not fixed)."""
 
     def hub_name(self, name: str) -> str:
         """The hub's name of a tensor, from its name in transformers' `state_dict`."""
 
     def skeleton(self, config: Mapping[str, Any]) -> nn.Module:
         """The uncompressed transformers model with uninitialised weights."""
+
+    def uniform_config(
+        self, config: Mapping[str, Any], towers: Mapping[Tower, LayerShape]
+    ) -> dict[str, Any]:
+        """The stock config of a model whose towers all have layers of the given shape."""
+
+    def image_patches(self, inputs: Mapping[str, Any]) -> int:
+        """Patches of one image in a processor's output for one example; 0 where the size is fixed."""
+
+
+def leaf(path: str) -> str:
+    """The last part of a module path."""
+    return path.rsplit(".", 1)[-1]

@@ -1,71 +1,57 @@
-"""LLaVA: a CLIP tower, a two-layer projector, a Llama decoder."""
+"""LLaVA: a CLIP or SigLIP tower, a two-layer projector, a Llama, Mistral or Qwen2 decoder."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from compressor.checkpoint import ARCHITECTURE_PREFIX
-from compressor.families.base import FixedFlops, TowerSpec
+from compressor.checkpoint import ARCHITECTURE_PREFIX, LayerShape, Tower
+from compressor.families.base import Attention, FixedFlops, TowerSpec
+
+VISION_TYPES = ("clip_vision_model", "siglip_vision_model")
+TEXT_TYPES = ("llama", "mistral", "qwen2")
+# The decoders whose stock classes, in transformers and in vLLM, read `head_dim` from the config.
+_FREE_HEAD_DIM = ("llama", "mistral")
+_QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 class LlavaFamily:
     """`LlavaForConditionalGeneration` as LLaVA-1.5's hub checkpoints have it."""
 
     architecture = "LlavaForConditionalGeneration"
-    description = "LlavaForConditionalGeneration (CLIP tower, Llama decoder)"
+    description = (
+        "LlavaForConditionalGeneration (CLIP or SigLIP tower; Llama, Mistral or Qwen2 decoder)"
+    )
 
     def supports(self, config: Mapping[str, Any]) -> bool:
         """Whether tower and decoder are of the known types."""
         return (
-            config.get("vision_config", {}).get("model_type") == "clip_vision_model"
-            and config.get("text_config", {}).get("model_type") == "llama"
+            config.get("vision_config", {}).get("model_type") in VISION_TYPES
+            and config.get("text_config", {}).get("model_type") in TEXT_TYPES
             and isinstance(config.get("vision_feature_layer", -2), int)
         )
 
     def towers(self, config: Mapping[str, Any]) -> tuple[TowerSpec, ...]:
-        """The CLIP tower up to the feature layer, then the Llama decoder."""
+        """The vision tower up to the feature layer, the projector, the decoder."""
         parsed = _parse(config)
-        vision, text = parsed.vision_config, parsed.text_config
-        feature_layer = parsed.vision_feature_layer
-        # hidden_states[i] is the output of layer i - 1; a negative index counts from the last.
-        depth = vision.num_hidden_layers
-        used = feature_layer if feature_layer >= 0 else depth + 1 + feature_layer
-        tower = TowerSpec(
-            name="vision", layers="model.vision_tower.encoder.layers", used_layers=used,
-            heads=vision.num_attention_heads, kv_heads=vision.num_attention_heads,
-            head_dim=vision.hidden_size // vision.num_attention_heads, width=vision.hidden_size,
-            ffn_width=vision.intermediate_size, q="self_attn.q_proj", k="self_attn.k_proj",
-            v="self_attn.v_proj", o="self_attn.out_proj", ffn_norm="layer_norm2",
-            ffn_inputs=("mlp.fc1",), ffn_output="mlp.fc2", causal=False,
-        )  # fmt: skip
-        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        decoder = TowerSpec(
-            name="language", layers="model.language_model.layers",
-            used_layers=text.num_hidden_layers, heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads, head_dim=head_dim, width=text.hidden_size,
-            ffn_width=text.intermediate_size, q="self_attn.q_proj", k="self_attn.k_proj",
-            v="self_attn.v_proj", o="self_attn.o_proj", ffn_norm="post_attention_layernorm",
-            ffn_inputs=("mlp.gate_proj", "mlp.up_proj"), ffn_output="mlp.down_proj", causal=True,
-        )  # fmt: skip
-        return tower, decoder
+        return _vision(parsed), _projector(parsed), _language(parsed)
 
-    def fixed_flops(self, config: Mapping[str, Any]) -> FixedFlops:
-        """Patch embedding, projector, and the head's matrix for one position."""
+    def fixed_flops(self, config: Mapping[str, Any], patches: int) -> FixedFlops:
+        """Patch embedding, and the head's matrix for one position."""
         parsed = _parse(config)
         vision, text = parsed.vision_config, parsed.text_config
         patches = (vision.image_size // vision.patch_size) ** 2
-        keeps_cls = parsed.vision_feature_select_strategy == "full"
-        visual = patches + 1 if keeps_cls else patches
+        cls = vision.model_type == "clip_vision_model"
+        dropped = cls and parsed.vision_feature_select_strategy == "default"
         return FixedFlops(
             patch_embedding=2.0 * patches * vision.num_channels * vision.patch_size**2
             * vision.hidden_size,
-            projector=2.0 * visual * (vision.hidden_size + text.hidden_size) * text.hidden_size,
             lm_head=2.0 * text.hidden_size * text.vocab_size,
-            visual_tokens=visual,
-            vision_positions=patches + 1,
+            visual_tokens=patches + cls - dropped,
+            vision_positions=patches + cls,
         )  # fmt: skip
 
     def hub_name(self, name: str) -> str:
@@ -87,6 +73,69 @@ class LlavaFamily:
             model = LlavaForConditionalGeneration(_parse(config))
         assert isinstance(model, nn.Module)
         return model
+
+    def uniform_config(
+        self, config: Mapping[str, Any], towers: Mapping[Tower, LayerShape]
+    ) -> dict[str, Any]:
+        """Numbers of heads and FFN widths of both towers, as stock classes read them."""
+        changed: dict[str, Any] = copy.deepcopy(dict(config))
+        parsed = _parse(config)
+        if "vision" in towers and towers["vision"].ffn_width is not None:
+            changed["vision_config"]["intermediate_size"] = towers["vision"].ffn_width
+        if "language" in towers:
+            shape, text = towers["language"], changed["text_config"]
+            text["head_dim"] = _head_dim(parsed.text_config)
+            text["num_attention_heads"] = len(shape.heads)
+            text["num_key_value_heads"] = len(shape.kv_heads)
+            text["intermediate_size"] = shape.ffn_width or parsed.text_config.intermediate_size
+        return changed
+
+    def image_patches(self, inputs: Mapping[str, Any]) -> int:
+        """LLaVA's images all have one size."""
+        return 0
+
+
+def _vision(parsed: Any) -> TowerSpec:
+    vision, feature_layer = parsed.vision_config, parsed.vision_feature_layer
+    # hidden_states[i] is the output of layer i - 1; a negative index counts from the last.
+    depth = vision.num_hidden_layers
+    return TowerSpec(
+        name="vision", layers="model.vision_tower.encoder.layers",
+        used_layers=feature_layer if feature_layer >= 0 else depth + 1 + feature_layer,
+        heads=vision.num_attention_heads, kv_heads=vision.num_attention_heads,
+        head_dim=vision.hidden_size // vision.num_attention_heads, width=vision.hidden_size,
+        ffn_width=vision.intermediate_size,
+        attention=Attention(*_QKV, o="self_attn.out_proj"), ffn_norm="layer_norm2",
+        ffn_inputs=("mlp.fc1",), ffn_output="mlp.fc2", uniform_heads=False,
+    )  # fmt: skip
+
+
+def _projector(parsed: Any) -> TowerSpec:
+    width = parsed.text_config.hidden_size
+    return TowerSpec(
+        name="projector", layers="model.multi_modal_projector", used_layers=1,
+        heads=0, kv_heads=0, head_dim=0, width=width, ffn_width=width, attention=None, ffn_norm="",
+        ffn_inputs=("linear_1",), ffn_output="linear_2", reads=parsed.vision_config.hidden_size,
+        uniform_heads=False, uniform_ffn=False,
+    )  # fmt: skip
+
+
+def _language(parsed: Any) -> TowerSpec:
+    text = parsed.text_config
+    return TowerSpec(
+        name="language", layers="model.language_model.layers", used_layers=text.num_hidden_layers,
+        heads=text.num_attention_heads, kv_heads=text.num_key_value_heads,
+        head_dim=_head_dim(text), width=text.hidden_size, ffn_width=text.intermediate_size,
+        attention=Attention(*_QKV, o="self_attn.o_proj"),
+        ffn_norm="post_attention_layernorm",
+        ffn_inputs=("mlp.gate_proj", "mlp.up_proj"), ffn_output="mlp.down_proj",
+        uniform_heads=text.model_type in _FREE_HEAD_DIM,
+    )  # fmt: skip
+
+
+def _head_dim(text: Any) -> int:
+    explicit: int | None = getattr(text, "head_dim", None)
+    return explicit or text.hidden_size // text.num_attention_heads
 
 
 def _parse(config: Mapping[str, Any]) -> Any:

@@ -17,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from models.training import shapes
+from compressor.evaluate.generated import reading, scenes
+from compressor.evaluate.generated.canvas import Split as Part
+from models.training import labels, shapes
 from models.training.architecture import (
     BOS,
     CLIP_MEAN,
@@ -41,8 +43,9 @@ class Batch:
     positions: Tensor  # (B, T) int64
     mask: Tensor  # (B, 1, T, T) float32, 0 where a key may be seen, else -inf
     targets: Tensor  # (B, T) int64: the next token where it belongs to an answer, else -100
-    shape_ids: Tensor  # (B,) int64
-    color_ids: Tensor  # (B,) int64
+    shape_ids: Tensor  # (B,) int64; -100 where a picture has not one shape
+    color_ids: Tensor  # (B,) int64; the same
+    patches: Tensor  # (B, fields, 64) int64: what each patch shows; -100 = unknown
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ class Mix:
     negated_share: float = 0.5
     presence_share: float = 0.5
     color_share: float | None = None
+    reading_share: float = 0.0  # of the images: signs
+    scenes_share: float = 0.0  # of the images: several shapes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with what is asked of it and what is known of it."""
+
+    pixels: np.ndarray
+    questions: list[shapes.Question]
+    scene: shapes.Scene | None = None
+    patches: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -105,27 +120,72 @@ def normalise(image: Image.Image) -> np.ndarray:
 def make_batch(tokenizer: PreTrainedTokenizerFast, mix: Mix, *, seed: int, step: int) -> Batch:
     """The batch of one step: a pure function of its arguments, so a resumed run repeats it."""
     rng = np.random.default_rng([seed, step])
-    images, scenes, asked = [], [], []
-    for _ in range(mix.images):
-        if rng.random() < EASY_VQA_SHARE:
-            splits = easy_vqa_split("train")
-            split = splits[rng.integers(len(splits))]
-            image, scene = Image.open(split.image_path).convert("RGB"), split.scene
-        else:
-            scene = shapes.random_scene(rng)
-            image = shapes.draw(scene, rng)
-        questions = shapes.ask(
-            scene,
-            mix.questions,
-            rng,
-            negated_share=mix.negated_share,
-            presence_share=mix.presence_share,
-            color_share=mix.color_share,
-        )
-        images.append(normalise(image))
-        scenes.append(scene)
-        asked.append([_vary(q, rng) for q in questions])
-    return pack(tokenizer, images, scenes, asked)
+    return pack(tokenizer, [_picture(mix, rng) for _ in range(mix.images)])
+
+
+def _picture(mix: Mix, rng: np.random.Generator) -> Picture:
+    """A training picture of any kind, its questions written as clients write them."""
+    drawn = mix.reading_share + mix.scenes_share
+    kind = rng.random() if drawn else 1.0
+    if kind < drawn:
+        make = sign_picture if kind < mix.reading_share else scene_picture
+        picture = make(rng, mix.questions)
+    else:
+        picture = _single_picture(mix, rng)
+    varied = [_vary(q, rng) for q in picture.questions]
+    return Picture(picture.pixels, varied, picture.scene, picture.patches)
+
+
+def _single_picture(mix: Mix, rng: np.random.Generator) -> Picture:
+    """One shape: of easy-vqa's training split, or drawn."""
+    if rng.random() < EASY_VQA_SHARE:
+        splits = easy_vqa_split("train")
+        split = splits[rng.integers(len(splits))]
+        image, scene = Image.open(split.image_path).convert("RGB"), split.scene
+    else:
+        scene = shapes.random_scene(rng)
+        image = shapes.draw(scene, rng)
+    questions = shapes.ask(
+        scene,
+        mix.questions,
+        rng,
+        negated_share=mix.negated_share,
+        presence_share=mix.presence_share,
+        color_share=mix.color_share,
+    )
+    return Picture(normalise(image), questions, scene)
+
+
+def sign_picture(rng: np.random.Generator, questions: int) -> Picture:
+    """A sign with that many questions."""
+    sign = reading.random_sign(rng)
+    pixels = normalise(reading.draw(sign, rng))
+    asked = [reading.ask(sign, rng) for _ in range(questions)]
+    plain = [shapes.Question(q.text, q.answer) for q in asked]
+    return Picture(pixels, plain, patches=labels.sign_labels(sign))
+
+
+def scene_picture(rng: np.random.Generator, questions: int) -> Picture:
+    """A scene of several shapes with that many questions."""
+    scene = scenes.random_scene(rng)
+    pixels = normalise(scenes.draw(scene, rng))
+    asked = [scenes.ask(scene, rng) for _ in range(questions)]
+    plain = [shapes.Question(q.text, q.answer) for q in asked]
+    return Picture(pixels, plain, patches=labels.scene_labels(scene))
+
+
+def held_out(kind: str, count: int, part: Part = "validation") -> list[Picture]:
+    """Pictures that are never trained on: `easy-vqa`, `drawn-text` or `drawn-scenes`."""
+    if kind == "easy-vqa":
+        return [
+            Picture(normalise(Image.open(s.image_path)), list(s.questions), s.scene)
+            for s in easy_vqa_split("held_out")[:count]
+        ]
+    module, make = {
+        "drawn-text": (reading, sign_picture),
+        "drawn-scenes": (scenes, scene_picture),
+    }[kind]
+    return [make(module.picture_rng(part, number), 6) for number in range(count)]
 
 
 def _vary(question: shapes.Question, rng: np.random.Generator) -> shapes.Question:
@@ -138,15 +198,10 @@ def _vary(question: shapes.Question, rng: np.random.Generator) -> shapes.Questio
     return shapes.Question(text, question.answer)
 
 
-def pack(
-    tokenizer: PreTrainedTokenizerFast,
-    images: list[np.ndarray],
-    scenes: list[shapes.Scene],
-    asked: list[list[shapes.Question]],
-) -> Batch:
+def pack(tokenizer: PreTrainedTokenizerFast, pictures: list[Picture]) -> Batch:
     """Pack each image's questions behind its prefix; rows are padded to the longest."""
     prefix = tokenizer.encode(f"{BOS}USER: " + IMAGE * IMAGE_TOKENS + "\n")
-    rows = [_row(tokenizer, prefix, questions) for questions in asked]
+    rows = [_row(tokenizer, prefix, picture.questions) for picture in pictures]
     length = max(len(row[0]) for row in rows)
     count = len(rows)
     ids = torch.full((count, length), int(tokenizer.pad_token_id))
@@ -164,13 +219,20 @@ def pack(
     seen = ((key == query) | (key == 0)) & causal
     mask = torch.zeros(count, 1, length, length).masked_fill(~seen[:, None], float("-inf"))
     return Batch(
-        pixels=torch.from_numpy(np.stack(images)),
+        pixels=torch.from_numpy(np.stack([p.pixels for p in pictures])),
         input_ids=ids,
         positions=positions,
         mask=mask,
         targets=targets,
-        shape_ids=torch.tensor([shapes.SHAPES.index(s.shape) for s in scenes]),
-        color_ids=torch.tensor([shapes.COLOR_NAMES.index(s.color) for s in scenes]),
+        shape_ids=torch.tensor(
+            [shapes.SHAPES.index(p.scene.shape) if p.scene else -100 for p in pictures]
+        ),
+        color_ids=torch.tensor(
+            [shapes.COLOR_NAMES.index(p.scene.color) if p.scene else -100 for p in pictures]
+        ),
+        patches=torch.from_numpy(
+            np.stack([labels.no_labels() if p.patches is None else p.patches for p in pictures])
+        ),
     )
 
 

@@ -12,20 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIZE_PX = 64
-_OVERSAMPLE = 2  # drawn larger and resized down: Pillow's shapes are not anti-aliased
-SHAPES = ("circle", "rectangle", "triangle")
-COLORS = {
-    "black": (0, 0, 0),
-    "blue": (0, 0, 255),
-    "brown": (165, 42, 42),
-    "gray": (128, 128, 128),
-    "green": (0, 255, 0),
-    "red": (255, 0, 0),
-    "teal": (0, 128, 128),
-    "yellow": (255, 255, 0),
-}
-COLOR_NAMES = tuple(COLORS)
+from compressor.evaluate.generated.canvas import (
+    COLOR_NAMES,
+    COLORS,
+    OVERSAMPLE,
+    SHAPES,
+    SIZE_PX,
+    blank,
+    finish,
+)
+
+__all__ = ["COLORS", "COLOR_NAMES", "SHAPES", "SIZE_PX", "Question", "Scene", "ask", "draw"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,9 @@ class Question:
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
     """Draw `scene` at a random place and size; returns a 64x64 RGB image."""
-    side = SIZE_PX * _OVERSAMPLE
+    side = SIZE_PX * OVERSAMPLE
     low, high = side // 8, side // 2
-    background = tuple(int(c) for c in rng.integers(230, 256, 3))
-    image = Image.new("RGB", (side, side), background)
+    image = blank(rng)
     canvas = ImageDraw.Draw(image)
     fill = COLORS[scene.color]
     width, height = (int(v) for v in rng.integers(low, high + 1, 2))
@@ -63,7 +59,7 @@ def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
         x, y = (int(v) for v in rng.integers(width, side - width + 1, 2))
         apex = (x + width * math.cos(math.pi / 3), y - width * math.sin(math.pi / 3))
         canvas.polygon([(x, y), (x + width, y), apex], fill=fill)
-    return image.resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR)
+    return finish(image)
 
 
 def questions(scene: Scene) -> list[list[Question]]:

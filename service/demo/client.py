@@ -7,13 +7,12 @@ import base64
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from compressor.evaluate.datasets import Example
-from compressor.evaluate.metrics import exact_match
+from compressor.evaluate.metrics import score
 from service.errors import ServiceError
 
 POLL_S = 0.5
@@ -94,7 +93,7 @@ class ServiceClient:
         content = await self._json("POST", "/v1/chat/completions", body)
         latency = time.perf_counter() - started
         text = content["choices"][0]["message"]["content"] or ""
-        return Answer(exact_match(text, example.answer), latency)
+        return Answer(score(text, example.answers, example.metric), latency)
 
     async def ask_all(
         self, model: str, asked: Sequence[Example], *, concurrency: int
@@ -120,8 +119,7 @@ class ServiceClient:
 
 def chat_request(model: str, example: Example) -> dict[str, Any]:
     """The body that asks a question about an image, which travels as a data URL."""
-    image = Path(example.image_path).read_bytes()
-    url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+    url = f"data:image/png;base64,{base64.b64encode(example.png()).decode()}"
     parts = [
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": example.prompt},

@@ -1,0 +1,110 @@
+"""Calibration inputs: prompts with their answers, and how much each position of them counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressor.errors import DatasetError
+from compressor.evaluate.datasets import Example, examples
+from compressor.evaluate.runner import render
+from compressor.families import Family
+
+BATCH = 32
+REFERENCE_DATASET = "easy-vqa"
+REFERENCE_SAMPLES = 64
+
+
+def prepare(
+    processor: Any, chosen: Sequence[Example], *, batch: int = BATCH
+) -> list[dict[str, Tensor]]:
+    """Model inputs of prompts with their answers, right-padded, `batch` at a time."""
+    batches = []
+    for start in range(0, len(chosen), batch):
+        chunk = chosen[start : start + batch]
+        inputs = processor(
+            images=[e.image() for e in chunk],
+            text=[render(processor, e) + e.answer for e in chunk],
+            padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt",
+        )  # fmt: skip
+        batches.append({k: v for k, v in inputs.items() if isinstance(v, Tensor)})
+    return batches
+
+
+def answer_lengths(processor: Any, chosen: Sequence[Example]) -> list[int]:
+    """Tokens of each example's answer."""
+    encode = processor.tokenizer.encode
+    return [len(encode(e.answer, add_special_tokens=False)) for e in chosen]
+
+
+def token_weights(
+    batches: Sequence[Mapping[str, Tensor]], answers: Sequence[int], image_token: int
+) -> list[Tensor]:
+    """(B * T,) weights under which visual tokens, text, and answer positions count a third each.
+
+    Unweighted, the many visual tokens would drown the few positions where the answer is decided.
+
+    Args:
+        batches: model inputs, right-padded.
+        answers: how many of each example's last tokens are its answer.
+        image_token: id of the visual placeholder.
+    """
+    kinds: list[Tensor] = []
+    taken = 0
+    for batch in batches:
+        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+        kind = torch.where(ids == image_token, 0, 1)
+        ends = mask.sum(1)
+        for row in range(len(ids)):
+            end = int(ends[row])
+            # The answer is decided one position before each of its tokens.
+            kind[row, end - answers[taken] - 1 : end] = 2
+            taken += 1
+        kinds.append(kind.masked_fill(~mask, -1))
+    counts = [sum(int((kind == k).sum()) for kind in kinds) for k in range(3)]
+    present = sum(count > 0 for count in counts)
+    return [
+        sum(
+            ((kind == k) / (count * present) for k, count in enumerate(counts) if count),
+            start=torch.zeros(kind.shape),
+        ).flatten()
+        for kind in kinds
+    ]
+
+
+def image_token_id(processor: Any) -> int:
+    """The id of the token that stands for one visual token in a prompt."""
+    return int(processor.tokenizer.convert_tokens_to_ids(processor.image_token))
+
+
+def reference_request(processor: Any, family: Family) -> tuple[int, int]:
+    """(text tokens, image patches) of the request that FLOPs are counted for.
+
+    The mean prompt of a fixed draw from the reference dataset, so that the figure depends on the model
+    alone; patches are 0 where all images have one size.
+    """
+    asked = examples(REFERENCE_DATASET, "train", samples=REFERENCE_SAMPLES)
+    image = processor.image_token
+    texts = [render(processor, example).replace(image, "") for example in asked]
+    lengths = [len(processor.tokenizer.encode(t, add_special_tokens=False)) for t in texts]
+    patches = family.image_patches(prepare(processor, asked[:1])[0])
+    return round(sum(lengths) / len(lengths)), patches
+
+
+def mixture(names: Sequence[str], *, samples: int, seed: int) -> list[Example]:
+    """Training examples of several datasets, in equal parts.
+
+    Raises:
+        DatasetError: a dataset is unknown, or has nothing to draw from.
+    """
+    found: list[Example] = []
+    for number, name in enumerate(names):
+        share = samples // len(names) + (number < samples % len(names))
+        drawn = examples(name, "train", samples=share, seed=seed)
+        if not drawn:
+            raise DatasetError(f"Dataset {name!r} has no training questions to calibrate on.")
+        found += drawn
+    return found

@@ -1,0 +1,100 @@
+"""Measure original and compressed on the same questions, one model in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.evaluate.datasets import Example, examples
+from compressor.evaluate.generated.canvas import Split
+from compressor.evaluate.metrics import Interval, bootstrap
+from compressor.evaluate.runner import score_examples
+from compressor.loading import assemble
+from compressor.recipe import Evaluation
+from compressor.work import Work
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """By dataset."""
+
+    original: dict[str, Interval]
+    compressed: dict[str, Interval]
+    difference: dict[str, Interval]
+    """Compressed minus original, paired by question."""
+
+
+def evaluate_pair(
+    original: Path,
+    compressed: Path,
+    processor: Any,
+    evaluation: Evaluation,
+    seed: int,
+    work: Work,
+    *,
+    advance: Callable[[float], None],
+) -> Accuracy:
+    """Both models on the test splits; what is already in the work directory is not asked again."""
+    found = Accuracy({}, {}, {})
+    if not evaluation.samples:
+        return found
+    asked = {
+        name: examples(name, "test", samples=evaluation.samples, seed=seed)
+        for name in evaluation.datasets
+    }
+    scores = [
+        scores_of(
+            directory, processor, asked, work, f"evaluate/{side}",
+            advance=part_of(advance, number, 2),
+        )
+        for number, (side, directory) in enumerate(
+            (("original", original), ("compressed", compressed))
+        )
+    ]  # fmt: skip
+    for name in asked:
+        a, b = scores[0][name], scores[1][name]
+        found.original[name] = bootstrap(a, seed=seed)
+        found.compressed[name] = bootstrap(b, seed=seed)
+        paired = [y - x for x, y in zip(a, b, strict=True)]
+        found.difference[name] = bootstrap(paired, seed=seed)
+    return found
+
+
+def scores_of(
+    directory: Path,
+    processor: Any,
+    asked: dict[str, list[Example]],
+    work: Work,
+    name: str,
+    *,
+    advance: Callable[[float], None],
+) -> dict[str, list[float]]:
+    """A model's score on each question, by dataset."""
+    model = None
+    found: dict[str, list[float]] = {}
+    for number, (dataset, questions) in enumerate(asked.items()):
+        piece = f"{name}-{number}.json"
+        if not work.has(piece):
+            model = model or assemble(directory, torch.float32)
+            scores = score_examples(
+                model, processor, questions,
+                advance=part_of(advance, number, len(asked)),
+            )  # fmt: skip
+            work.save_json(piece, scores)
+        found[dataset] = work.load_json(piece)
+        advance((number + 1) / len(asked))
+    return found
+
+
+def draw(evaluation: Evaluation, split: Split, samples: int, seed: int) -> dict[str, list[Example]]:
+    """Questions of every dataset."""
+    return {name: examples(name, split, samples=samples, seed=seed) for name in evaluation.datasets}
+
+
+def part_of(advance: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:
+    """Progress of one of `count` equal parts."""
+    return lambda share: advance((index + share) / count)

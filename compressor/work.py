@@ -1,0 +1,89 @@
+"""Stage checkpoints: what a compression has finished, so that the same command goes on from there.
+
+Every file appears by a rename, so a file that exists is whole. The directory stands beside the target
+and is removed when the target is there. It belongs to one source, recipe and plan: their fingerprint
+is written first, and a directory with another one is started afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+class Work:
+    """A directory of finished pieces."""
+
+    def __init__(self, directory: Path, fingerprint: Mapping[str, Any]) -> None:
+        self.directory = directory
+        content = json.dumps(fingerprint, sort_keys=True, indent=2)
+        known = directory / "fingerprint.json"
+        if directory.exists() and not (known.is_file() and known.read_text() == content):
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        if not known.is_file():
+            _write_text(known, content)
+
+    @classmethod
+    def beside(cls, target: Path, fingerprint: Mapping[str, Any]) -> Work:
+        """The directory for a compression whose result goes to `target`."""
+        return cls(target.parent / f".{target.name}.work", fingerprint)
+
+    def path(self, name: str) -> Path:
+        """A place in the directory, whose parent exists."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether a piece is finished."""
+        return (self.directory / name).exists()
+
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write a piece of tensors."""
+        path = self.path(name)
+        temporary = path.with_name(path.name + ".tmp")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+        temporary.replace(path)
+
+    def load_tensors(self, name: str) -> dict[str, Tensor]:
+        """Read a piece of tensors, into memory aligned as if it had just been computed.
+
+        A product of matrices may round differently from another alignment, and a resumed run must end
+        in the same bits.
+        """
+        return {k: v.clone() for k, v in load_file(self.directory / name).items()}
+
+    def save_json(self, name: str, content: object) -> None:
+        """Write a piece of JSON."""
+        _write_text(self.path(name), json.dumps(content, sort_keys=True))
+
+    def load_json(self, name: str) -> Any:
+        """Read a piece of JSON."""
+        return json.loads((self.directory / name).read_text())
+
+    def remove(self) -> None:
+        """Everything is done."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def digest(content: object) -> str:
+    """The sha256 of plain data, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write_text(path: Path, content: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
