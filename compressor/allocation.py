@@ -173,7 +173,8 @@ def allocate_exact(items: Sequence[Item], budget: float, *, bins: int = _BINS) -
     least = sum(min(o.cost for o in item.options) for item in items)
     if least > budget:
         raise BudgetError("the cheapest options of every layer cost more")
-    step = (budget - least) / bins if budget > least else 1.0
+    bins = bins if budget > least else 0
+    step = (budget - least) / max(1, bins) or 1.0
     best = np.zeros(bins + 1)
     picks: list[np.ndarray] = []
     for item in items:

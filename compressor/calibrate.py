@@ -7,6 +7,7 @@ FFN and residual stream carry.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ def calibrate_layer(
         ffn_output_energy=ffn_output.variance,
         residual_energy=residual.variance,
     )
-    _check(found, spec, stream.depth)
+    _check(found, spec, stream)
     return found
 
 
@@ -108,17 +109,24 @@ def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
     return raw - torch.outer(mean, mean)
 
 
-def _check(found: LayerStatistics, spec: TowerSpec, layer: int) -> None:
-    """Refuse statistics that say nothing."""
-    where = f"layer {layer} of the {spec.name} tower"
+def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream) -> None:
+    """Refuse statistics that say nothing, or too little."""
+    where = f"layer {stream.depth} of the {spec.name} tower"
     for tensor in (found.heads, found.ffn_input, found.ffn_hidden):
         if not bool(torch.isfinite(tensor).all()):
             raise CalibrationError(
                 f"Activations at {where} are not finite; check the model's weights (NaN or infinity) "
                 "and the calibration images."
             )
-    if found.residual_energy <= 1e-20 * max(1.0, float(found.ffn_input.diagonal().sum())):
+    if found.residual_energy <= 1e-12 * float(found.ffn_hidden.diagonal().sum() + 1e-30):
         raise CalibrationError(
             f"Activations at {where} are the same at every position, so they carry no information; "
             "check the calibration data and the model's weights."
+        )
+    positions = sum(int((weights > 0).sum()) for weights in stream.weights)
+    if positions < len(found.ffn_hidden):
+        raise CalibrationError(
+            f"The calibration data have {positions} positions, too few for a covariance of "
+            f"{len(found.ffn_hidden)} neurons in {where}; ask for "
+            f"{math.ceil(len(found.ffn_hidden) / max(1, positions))} times as many samples."
         )

@@ -19,6 +19,10 @@ class CheckpointError(CompressorError):
     """A model directory is missing, truncated, pickled, or otherwise not a model."""
 
 
+class DiskFullError(CheckpointError):
+    """There was no space left; what is finished stays, so that the same command goes on."""
+
+
 class UnsupportedArchitectureError(CompressorError):
     """No family knows this architecture."""
 

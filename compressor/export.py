@@ -29,7 +29,7 @@ from compressor.checkpoint import (
     write_json,
     writing,
 )
-from compressor.errors import CheckpointError
+from compressor.errors import DiskFullError
 from compressor.families import Family, TowerSpec
 from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
@@ -106,23 +106,22 @@ def _tensors(
     if plan.layout == "uniform":
         for spec in specs:
             if spec.name in plan.towers:
-                _cut_unused(found, spec, plan.towers[spec.name][0].ffn_width)
+                _cut_idle(found, spec, plan.towers[spec.name][0].ffn_width)
     return found | replaced
 
 
-def _cut_unused(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) -> None:
-    """Give layers that nothing reads the width that a stock config states for all of them."""
-    if width is None or spec.attention is None:
-        return
-    for name in list(tensors):
-        if not name.startswith(f"{spec.layers}."):
-            continue
-        _, _, rest = name.removeprefix(f"{spec.layers}.").partition(".")
-        module, _, kind = rest.rpartition(".")
-        if module in spec.ffn_inputs:
-            tensors[name] = tensors[name][:width]
-        elif module == spec.ffn_output and kind == "weight":
-            tensors[name] = tensors[name][:, :width]
+def _cut_idle(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) -> None:
+    """Give blocks that nothing reads the width that a stock config states for all of them."""
+    for block in spec.idle if width is not None else ():
+        for path in spec.matrices:
+            for kind in ("weight", "bias"):
+                name = f"{block}.{path}.{kind}"
+                if name not in tensors:
+                    continue
+                if path != spec.ffn_output:
+                    tensors[name] = tensors[name][:width]
+                elif kind == "weight":
+                    tensors[name] = tensors[name][:, :width]
 
 
 def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report: Report) -> None:
@@ -159,7 +158,7 @@ def copied_files(source: Path) -> list[Path]:
 
 
 class one_sentence_when_full:  # noqa: N801 - used as a statement
-    """Turn a full disk into a `CheckpointError`."""
+    """Turn a full disk into a `DiskFullError`."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -171,7 +170,7 @@ class one_sentence_when_full:  # noqa: N801 - used as a statement
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         # safetensors has an exception of its own, with the system's words in it.
         if full or (error is not None and "No space left" in str(error)):
-            raise CheckpointError(
+            raise DiskFullError(
                 f"The disk is full while writing {str(self.target)!r}; free some space and give the "
                 "same command again, which goes on where it was."
             ) from error

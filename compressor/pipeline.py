@@ -6,7 +6,6 @@ command after a crash goes on with what is there, and ends in the same bits.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from compressor.allocation import allocate, allocate_exact
 from compressor.calibrate import LayerStatistics, calibrate_layer
 from compressor.checkpoint import Tower, read_config, sha256_of, verify
 from compressor.costs import Cost, FlopsCost, ParamsCost, shapes_cost
-from compressor.errors import CheckpointError, RecipeError
+from compressor.errors import CheckpointError, CompressorError, DiskFullError, RecipeError
 from compressor.export import Candidate, publish, write_candidate
 from compressor.families import Family, TowerSpec, family_of
 from compressor.flops import RequestFlops, request_flops
@@ -121,14 +120,25 @@ def compress(
     """
     out = Path(out)
     job = open_job(Path(source), recipe, out, plan=plan, progress=progress)
+    try:
+        return _run(job, out, plan)
+    except DiskFullError:
+        raise
+    except CompressorError:
+        # The same command would end in the same sentence: there is nothing to go on with.
+        job.work.remove()
+        raise
+
+
+def _run(job: Job, out: Path, plan: Plan | None) -> Report:
     made = plan or decide(job, score(job))
-    progress("plan", 1.0)
+    job.progress("plan", 1.0)
     candidate = prune(job, made)
     report = evaluate(job, made, candidate)
-    progress("export", 0.0)
+    job.progress("export", 0.0)
     publish(candidate, job.source, out, made, report)
     job.work.remove()
-    progress("export", 1.0)
+    job.progress("export", 1.0)
     return report
 
 
@@ -330,11 +340,6 @@ def count_flops(job: Job, towers: Mapping[Tower, tuple[PlannedLayer, ...]]) -> R
     text_tokens, patches = job.request
     fixed = job.family.fixed_flops(job.config, patches)
     return request_flops(job.specs, towers, fixed, text_tokens=text_tokens)
-
-
-def discard(out: Path) -> None:
-    """Remove the work directory of a compression that will not go on."""
-    shutil.rmtree(out.parent / f".{out.name}.work", ignore_errors=True)
 
 
 def _passed(spec: TowerSpec, index: int) -> str:

@@ -100,8 +100,9 @@ class Recipe(Section):
     """The file that `infoprune measure` wrote; by default the cached one of this machine."""
     round_to: Annotated[int, Field(ge=1, le=256)] = 16
     """Ranks and widths are multiples of this: 16 suits CPUs, 64 suits GPUs."""
-    ridge: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Ridge of the least-squares compensation, relative to the mean variance of its inputs."""
+    ridge: Annotated[float, Field(gt=0)] = 1e-4
+    """Ridge of the least-squares compensation, relative to the mean variance of its inputs; a very
+    large one leaves what is kept as it was."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @property

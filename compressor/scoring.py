@@ -147,6 +147,22 @@ def score_heads(weight: Tensor, covariance: Tensor, columns: list[Tensor]) -> li
     return [HeadScore(rank, ks, ks * rank / largest) for rank, ks in found]
 
 
+def cholesky(covariance: Tensor) -> Tensor:
+    """The lower factor of C + ridge, with the least ridge of 1e-6, 1e-5, ... of the mean variance.
+
+    Activations that never vary in some direction give a singular C, and sums of float32 products one
+    that is indefinite by rounding.
+    """
+    scale = float(covariance.diagonal().mean()) + 1e-30
+    eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    ridge = _RIDGE
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(covariance + ridge * scale * eye)
+        if not int(failed):
+            return factor
+        ridge *= 10
+
+
 def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
     """[k]: energy that the output loses when only the first k inputs of `order` stay, for every k.
 
@@ -160,9 +176,7 @@ def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
         covariance: (n, n) of the inputs.
         order: (n,) indices, those that stay longest first.
     """
-    c = covariance[order][:, order]
-    ridge = _RIDGE * float(c.diagonal().mean()) + 1e-30
-    factor = torch.linalg.cholesky(c + ridge * torch.eye(len(c), dtype=c.dtype, device=c.device))
+    factor = cholesky(covariance[order][:, order])
     return tail((weight.double()[:, order] @ factor).square().sum(0))
 
 
@@ -178,13 +192,11 @@ def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
         covariance: (n, n) of its input.
     """
     w = weight.double()
-    ridge = _RIDGE * float(covariance.diagonal().mean()) + 1e-30
-    c = covariance + ridge * torch.eye(len(covariance), dtype=w.dtype, device=w.device)
-    outputs = w @ c
-    kept = torch.arange(len(c), device=w.device)
+    outputs = w @ covariance
+    kept = torch.arange(len(covariance), device=w.device)
     gone: list[Tensor] = []
     while len(kept) > 1:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(c[kept][:, kept]))
+        inverse = torch.cholesky_inverse(cholesky(covariance[kept][:, kept]))
         refitted = outputs[:, kept] @ inverse
         score = refitted.square().sum(0) / inverse.diagonal()
         ranked = score.argsort(stable=True)

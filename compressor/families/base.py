@@ -52,6 +52,8 @@ class TowerSpec:
     """Width of what the FFN reads, where it is not `width`."""
     windows: tuple[int | None, ...] = ()
     """For each layer the positions that a position attends to; None or nothing = all."""
+    idle: tuple[str, ...] = ()
+    """Paths of blocks with the same FFN that nothing reads, but that a stock config sizes alike."""
     uniform_heads: bool = True
     """Whether the stock config can state another number of heads (it has a `head_dim`)."""
     uniform_ffn: bool = True

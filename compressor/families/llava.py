@@ -99,9 +99,13 @@ def _vision(parsed: Any) -> TowerSpec:
     vision, feature_layer = parsed.vision_config, parsed.vision_feature_layer
     # hidden_states[i] is the output of layer i - 1; a negative index counts from the last.
     depth = vision.num_hidden_layers
+    used = feature_layer if feature_layer >= 0 else depth + 1 + feature_layer
+    layers = "model.vision_tower.encoder.layers"
+    idle = tuple(f"{layers}.{index}" for index in range(used, depth))
+    if getattr(vision, "vision_use_head", vision.model_type == "siglip_vision_model"):
+        idle = (*idle, "model.vision_tower.head")
     return TowerSpec(
-        name="vision", layers="model.vision_tower.encoder.layers",
-        used_layers=feature_layer if feature_layer >= 0 else depth + 1 + feature_layer,
+        name="vision", layers=layers, used_layers=used, idle=idle,
         heads=vision.num_attention_heads, kv_heads=vision.num_attention_heads,
         head_dim=vision.hidden_size // vision.num_attention_heads, width=vision.hidden_size,
         ffn_width=vision.intermediate_size,

@@ -1,4 +1,8 @@
-"""The language model's compressed parts: Llama layers of uneven heads, factored FFNs."""
+"""LLaVA's language model, compressed: layers of uneven heads, with smaller or factored FFNs.
+
+Mistral's layers are Llama's. Qwen2's are Llama's with biases on q, k and v, which vLLM's Llama layer
+has when its config says `qkv_bias`.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,14 @@ from service.vllm_plugin.shapes import head_dim_of, layer_shapes
 class FactoredLlamaMLP(nn.Module):
     """Llama's gated FFN with each matrix dense or factored."""
 
-    def __init__(
-        self, config: Any, ranks: dict[str, int | None], *, quant_config: Any, prefix: str
-    ) -> None:
+    def __init__(self, config: Any, shape: LayerShape, *, quant_config: Any, prefix: str) -> None:
         super().__init__()
         if config.hidden_act != "silu":
             raise CheckpointError(
                 f"Activation {config.hidden_act!r} is not supported, only 'silu'."
             )
-        width, ffn_width = config.hidden_size, config.intermediate_size
+        width, ranks = config.hidden_size, shape.ranks
+        ffn_width = shape.ffn_width or config.intermediate_size
         options = {"quant_config": quant_config, "bias": getattr(config, "mlp_bias", False)}
         self.gate = column_linear(
             (ffn_width, width), ranks["gate_proj"], prefix=f"{prefix}.gate", **options
@@ -60,12 +63,12 @@ class InfoPruneLlamaLayer(LlamaDecoderLayer):
             super().__init__(vllm_config, prefix)
             return
         shape = shapes[index]
-        _check_shards(shape, index)
-        super().__init__(vllm_config, prefix, config=_with_heads(config, shape))
+        check_shards(shape, index)
+        super().__init__(vllm_config, prefix, config=with_shape(config, shape))
         if any(rank is not None for rank in shape.ranks.values()):
             self.mlp = FactoredLlamaMLP(
                 config,
-                shape.ranks,
+                shape,
                 quant_config=self.get_quant_config(vllm_config),
                 prefix=f"{prefix}.mlp",
             )
@@ -86,16 +89,17 @@ class InfoPruneLlamaForCausalLM(LlamaForCausalLM):
         self.model.hf_to_vllm_mapper |= WeightsMapper(orig_to_new_substr=renames)
 
 
-def _with_heads(config: Any, shape: LayerShape) -> Any:
-    """A copy of the model's config with one layer's heads; their dimension stays."""
+def with_shape(config: Any, shape: LayerShape) -> Any:
+    """A copy of the model's config with one layer's heads, whose dimension stays, and FFN width."""
     own = copy.copy(config)
     own.head_dim = head_dim_of(config)
     own.num_attention_heads = len(shape.heads)
     own.num_key_value_heads = len(shape.kv_heads)
+    own.intermediate_size = shape.ffn_width or config.intermediate_size
     return own
 
 
-def _check_shards(shape: LayerShape, index: int) -> None:
+def check_shards(shape: LayerShape, index: int) -> None:
     """Refuse a layer whose heads cannot be shared out among the tensor-parallel ranks."""
     ranks = get_tensor_model_parallel_world_size()
     kv_heads = len(shape.kv_heads)

@@ -32,26 +32,32 @@ def head_dim_of(config: Any) -> int:
     return explicit or config.hidden_size // config.num_attention_heads
 
 
+def has_qkv_bias(text: Any) -> bool:
+    """Whether a decoder's q, k and v have biases: Qwen2's always, the others' by their config."""
+    return text.model_type == "qwen2" or bool(getattr(text, "attention_bias", False))
+
+
 def expected_shapes(config: Any) -> Shapes:
     """The shape of each linear of the projector and of both towers' layers, by the hub's name.
 
     Only layers that `compression` records are listed of a tower; vLLM drops unused vision layers.
     """
     vision, text = config.vision_config, config.text_config
-    attention_bias = bool(getattr(text, "attention_bias", False))
     mlp_bias = bool(getattr(text, "mlp_bias", False))
-    projector_bias = config.multimodal_projector_bias
+    o_bias = bool(getattr(text, "attention_bias", False)) and text.model_type != "qwen2"
     towers: tuple[tuple[Tower, str, _Layer], ...] = (
         ("vision", "vision_tower.vision_model.encoder.layers",
-         _Layer(vision, "out_proj", ("fc1",), "fc2", attention_bias=True, mlp_bias=True)),
+         _Layer(vision, "out_proj", ("fc1",), "fc2", qkv_bias=True, o_bias=True, mlp_bias=True)),
         ("language", "language_model.model.layers",
-         _Layer(text, "o_proj", ("gate_proj", "up_proj"), "down_proj", attention_bias, mlp_bias)),
+         _Layer(text, "o_proj", ("gate_proj", "up_proj"), "down_proj",
+                qkv_bias=has_qkv_bias(text), o_bias=o_bias, mlp_bias=mlp_bias)),
     )  # fmt: skip
-    width = text.hidden_size
-    shapes = {
-        **_linear("multi_modal_projector.linear_1", width, vision.hidden_size, bias=projector_bias),
-        **_linear("multi_modal_projector.linear_2", width, width, bias=projector_bias),
-    }
+    width, bias = text.hidden_size, config.multimodal_projector_bias
+    ranks = next((s.ranks for s in layer_shapes(config, "projector")), {})
+    shapes: Shapes = {}
+    for name, columns in (("linear_1", vision.hidden_size), ("linear_2", width)):
+        path = f"multi_modal_projector.{name}"
+        shapes |= matrix(path, (width, columns), ranks.get(name), bias=bias)
     for tower, path, layer in towers:
         for index, shape in enumerate(layer_shapes(config, tower)):
             shapes |= layer.tensors(f"{path}.{index}", shape)
@@ -91,28 +97,33 @@ class _Layer:
     """Of the attention."""
     ffn_inputs: tuple[str, ...]
     ffn_output: str
-    attention_bias: bool
+    qkv_bias: bool
+    o_bias: bool
     mlp_bias: bool
 
     def tensors(self, path: str, shape: LayerShape) -> Shapes:
         """The tensors of the layer at `path`, by name."""
-        width, ffn_width = self.config.hidden_size, self.config.intermediate_size
+        width = self.config.hidden_size
+        ffn_width = shape.ffn_width or self.config.intermediate_size
         head_dim = head_dim_of(self.config)
         queries, keys = len(shape.heads) * head_dim, len(shape.kv_heads) * head_dim
-        bias = self.attention_bias
-        tensors = _linear(f"{path}.self_attn.{self.output}", width, queries, bias=bias)
+        tensors = _linear(f"{path}.self_attn.{self.output}", width, queries, bias=self.o_bias)
         for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-            tensors |= _linear(f"{path}.self_attn.{name}", rows, width, bias=bias)
+            tensors |= _linear(f"{path}.self_attn.{name}", rows, width, bias=self.qkv_bias)
         matrices = dict.fromkeys(self.ffn_inputs, (ffn_width, width))
-        for name, (rows, columns) in {**matrices, self.ffn_output: (width, ffn_width)}.items():
-            rank = shape.ranks[name]
-            if rank is None:
-                tensors |= _linear(f"{path}.mlp.{name}", rows, columns, bias=self.mlp_bias)
-            else:
-                first, second = (f"{path}.mlp.{factor}" for factor in factor_names(name))
-                tensors |= _linear(first, rank, columns, bias=False)
-                tensors |= _linear(second, rows, rank, bias=self.mlp_bias)
+        for name, size in {**matrices, self.ffn_output: (width, ffn_width)}.items():
+            tensors |= matrix(f"{path}.mlp.{name}", size, shape.ranks[name], bias=self.mlp_bias)
         return tensors
+
+
+def matrix(path: str, size: tuple[int, int], rank: int | None, *, bias: bool) -> Shapes:
+    """The tensors of a linear of `size` = (out, in), dense or in two factors."""
+    rows, columns = size
+    if rank is None:
+        return _linear(path, rows, columns, bias=bias)
+    parent, _, name = path.rpartition(".")
+    first, second = (f"{parent}.{factor}" for factor in factor_names(name))
+    return {**_linear(first, rank, columns, bias=False), **_linear(second, rows, rank, bias=bias)}
 
 
 def _linear(name: str, rows: int, columns: int, *, bias: bool) -> Shapes:

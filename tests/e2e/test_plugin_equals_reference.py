@@ -19,7 +19,7 @@ from transformers import AutoProcessor
 from compressor import load
 from models.training import shapes
 from models.training.architecture import BOS, prompt
-from tests.support.random_llava import HEADS, Towers, uneven_towers, write_random_llava
+from tests.support.random_vlm import HEADS, Towers, uneven_towers, write_random_llava
 
 # Both compute in float32, but sum in another order (paged attention, merged projections). Measured:
 # 1.6e-5 at the most over the cases below; a wrong head or factor gives differences above 0.1.

@@ -17,16 +17,16 @@ from service.jobs.runner import original_entry
 from service.registry import Registry
 from service.settings import Settings
 from service.workers.process import GuardedProcess
-from tests.support.random_llava import write_random_llava
+from tests.support.random_vlm import write_random_llava
 from tests.support.servers import running, wait_until
 
 RECIPE = {
     "flops": 0.5,
     "calibration": {"dataset": "easy-vqa", "samples": 16},
-    "evaluation": {"dataset": "easy-vqa", "samples": 8},
+    "evaluation": {"samples": 8},
     "round_to": 4,
 }
-LONG = RECIPE | {"evaluation": {"dataset": "easy-vqa", "samples": 5000}}
+LONG = RECIPE | {"evaluation": {"samples": 5000}}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from service.errors import PortInUseError, RunDirectoryInUseError
 from service.supervisor import check_port, lock_directory
 from service.workers.manager import free_port
-from tests.support.random_llava import write_random_llava
+from tests.support.random_vlm import write_random_llava
 from tests.support.servers import ROOT, answers, wait_until
 
 

@@ -27,7 +27,7 @@ def test_an_original_and_its_compressed_model_have_one_family() -> None:
         {"architectures": ["GPT2LMHeadModel"]},
         {"architectures": []},
         {"vision_config": {"model_type": "pixtral"}},
-        {"text_config": {"model_type": "mistral"}},
+        {"text_config": {"model_type": "gemma"}},
     ],
 )
 def test_an_unknown_architecture_is_told_what_is_supported(changes: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ def test_an_unknown_architecture_is_told_what_is_supported(changes: dict[str, An
 @pytest.mark.parametrize(("feature_layer", "used"), [(-2, 8), (-1, 9), (3, 3)])
 def test_layers_behind_the_feature_layer_are_not_used(feature_layer: int, used: int) -> None:
     config = llava_config(vision_feature_layer=feature_layer)
-    vision, language = family_of(config).towers(config)
+    vision, _, language = family_of(config).towers(config)
     assert vision.used_layers == used
     assert language.used_layers == 8
 

@@ -12,7 +12,7 @@ from compressor.checkpoint import Compression, read_config
 from compressor.families import family_of
 from compressor.flops import matrix_flops, request_flops
 from models.training.architecture import IMAGE_TOKENS
-from tests.support.random_llava import Towers, uneven_towers, write_random_llava
+from tests.support.random_vlm import Towers, uneven_towers, write_random_llava
 
 TEXT_TOKENS = 12
 
@@ -31,7 +31,7 @@ def test_the_count_is_that_of_a_profiler(
     counted = request_flops(
         family.towers(config),
         compression.towers if compression else {},
-        family.fixed_flops(config),
+        family.fixed_flops(config, 0),
         text_tokens=TEXT_TOKENS,
     )
 

@@ -13,7 +13,8 @@ def test_only_the_budget_must_be_given() -> None:
     recipe = parse_recipe({"flops": 0.5})
 
     assert recipe.flops == 0.5
-    assert recipe.calibration.dataset == "easy-vqa"
+    assert recipe.target == ("flops", 0.5)
+    assert recipe.layout == "adaptive"
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,19 @@ def test_only_the_budget_must_be_given() -> None:
         ),
         (
             {"seed": 1},
-            "The recipe lacks 'flops'; for half of the original's FLOPs write flops: 0.5.",
+            "The recipe lacks a target, one of flops, params, latency, max_accuracy_drop; "
+            "for half of the original's FLOPs write flops: 0.5.",
         ),
-        ({"flops": 1.5}, "The budget flops: 1.5 is impossible: it is a share between 0 and 1."),
-        ({"flops": 0}, "The budget flops: 0 is impossible: it is a share between 0 and 1."),
+        (
+            {"flops": 0.5, "params": 0.4},
+            "The recipe has flops and params; give exactly one target.",
+        ),
+        (
+            {"flops": 0.5, "scope": {"vision": False, "projector": False, "language": False}},
+            "The recipe's scope leaves nothing to compress; switch a tower on.",
+        ),
+        ({"flops": 1.5}, "The target flops: 1.5 is impossible: it is a share between 0 and 1."),
+        ({"params": 0}, "The target params: 0 is impossible: it is a share between 0 and 1."),
     ],
 )
 def test_a_wrong_key_or_budget_is_named_in_one_sentence(

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compressor.scoring import (
-    compensated_loss,
     effective_rank,
     ks_distance,
+    nested_losses,
+    neuron_order,
     score_heads,
     tail,
     whitened_energies,
@@ -80,30 +81,59 @@ def test_the_tail_is_what_truncation_loses() -> None:
     assert bool((losses.diff() <= 1e-9).all())
 
 
-def test_a_head_that_others_predict_costs_nothing_to_remove() -> None:
-    """Columns 2, 3 copy columns 0, 1: least squares replaces them."""
+def test_what_others_predict_costs_nothing_to_remove() -> None:
+    """Inputs 2, 3 copy inputs 0, 1: least squares replaces them."""
     cov = covariance(2)
     doubled = torch.cat([torch.cat([cov, cov], 1), torch.cat([cov, cov], 1)])
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    order = torch.arange(4)
 
-    assert compensated_loss(weight, doubled, torch.tensor([2, 3])) < 1e-4
+    losses = nested_losses(weight, doubled, order)
+
+    assert losses[4] == 0
+    assert losses[2] < 1e-4 < losses[1]
     independent = torch.block_diag(cov, cov)
     own = weight.double()[:, 2:]
     expected = float((own @ cov @ own.T).trace())
-    assert compensated_loss(weight, independent, torch.tensor([2, 3])) == pytest.approx(expected)
-    assert compensated_loss(weight, cov, torch.tensor([], dtype=torch.long)) == 0
+    assert nested_losses(weight, independent, order)[2] == pytest.approx(expected, rel=1e-4)
 
 
-def test_compensated_loss_is_the_residual_of_least_squares() -> None:
+def test_nested_losses_are_the_residuals_of_least_squares() -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(200, 6, generator=generator).double() @ covariance(6)
     weight = torch.randn(4, 6, generator=generator).double()
-    gone, kept = torch.tensor([1, 4]), torch.tensor([0, 2, 3, 5])
-    target = x[:, gone] @ weight[:, gone].T
-    fitted = torch.linalg.lstsq(x[:, kept], target).solution
-    residual = float((target - x[:, kept] @ fitted).square().sum()) / len(x)
+    order = torch.tensor([2, 0, 5, 3, 1, 4])
 
-    assert compensated_loss(weight, x.T @ x / len(x), gone) == pytest.approx(residual, rel=1e-3)
+    losses = nested_losses(weight, x.T @ x / len(x), order)
+
+    for count in range(1, 6):
+        kept, gone = order[:count], order[count:]
+        target = x[:, gone] @ weight[:, gone].T
+        fitted = torch.linalg.lstsq(x[:, kept], target).solution
+        residual = float((target - x[:, kept] @ fitted).square().sum()) / len(x)
+        assert float(losses[count]) == pytest.approx(residual, rel=1e-3)
+
+
+def test_the_last_neuron_to_go_is_the_one_that_writes_most() -> None:
+    weight = torch.diag(torch.tensor([1.0, 5.0, 0.0, 3.0]))
+
+    order = neuron_order(weight, torch.eye(4, dtype=torch.float64))
+
+    assert order.tolist() == [1, 3, 0, 2]
+
+
+@given(st.integers(2, 40), st.integers(0, 100))
+def test_every_neuron_has_one_place_in_the_order(size: int, seed: int) -> None:
+    weight = torch.randn(3, size, generator=torch.Generator().manual_seed(seed))
+    assert sorted(neuron_order(weight, covariance(size, seed)).tolist()) == list(range(size))
+
+
+def test_a_backward_elimination_loses_less_than_a_random_order() -> None:
+    weight, cov = torch.randn(8, 32, generator=torch.Generator().manual_seed(4)), covariance(32)
+    chosen = nested_losses(weight, cov, neuron_order(weight, cov))
+    for seed in range(5):
+        random = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
+        assert chosen[16] < nested_losses(weight, cov, random)[16]
 
 
 def test_a_silent_head_scores_lowest_and_a_richer_one_higher() -> None:

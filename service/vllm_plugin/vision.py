@@ -1,4 +1,4 @@
-"""The vision tower's compressed parts: attention with any number of heads, factored FFNs."""
+"""A CLIP or SigLIP tower's compressed parts: attention with any number of heads, smaller FFNs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from vllm.model_executor.layers.activation import get_act_fn
 from vllm.model_executor.layers.attention import MMEncoderAttention
 from vllm.model_executor.layers.linear import QKVParallelLinear, RowParallelLinear
 from vllm.model_executor.models.clip import CLIPVisionModel
+from vllm.model_executor.models.siglip import SiglipVisionModel
 from vllm.model_executor.models.vision import is_vit_use_data_parallel
 
 from compressor.checkpoint import LayerShape
@@ -17,8 +18,8 @@ from service.vllm_plugin.linear import column_linear, row_linear
 from service.vllm_plugin.shapes import head_dim_of
 
 
-class PrunedClipAttention(nn.Module):
-    """CLIP's attention with `heads` heads of the original dimension, filling the width or not."""
+class PrunedVisionAttention(nn.Module):
+    """The attention of both kinds, with `heads` heads of the original dimension."""
 
     def __init__(self, config: Any, heads: int, *, quant_config: Any, prefix: str) -> None:
         super().__init__()
@@ -42,21 +43,20 @@ class PrunedClipAttention(nn.Module):
         )
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, None]:
-        """(B, T, D) -> ((B, T, D), None): CLIP's layer expects a pair."""
+        """(B, T, D) -> ((B, T, D), None): the layer expects a pair."""
         qkv, _ = self.qkv_proj(hidden_states)  # (B, T, 3 * heads * head_dim)
         query, key, value = qkv.chunk(3, dim=-1)
         output, _ = self.out_proj(self.attn(query, key, value))
         return output, None
 
 
-class FactoredClipMLP(nn.Module):
-    """CLIP's FFN with each matrix dense or factored."""
+class SmallerVisionMLP(nn.Module):
+    """The FFN of both kinds, with fewer neurons or factored matrices."""
 
-    def __init__(
-        self, config: Any, ranks: dict[str, int | None], *, quant_config: Any, prefix: str
-    ) -> None:
+    def __init__(self, config: Any, shape: LayerShape, *, quant_config: Any, prefix: str) -> None:
         super().__init__()
-        width, ffn_width = config.hidden_size, config.intermediate_size
+        width, ranks = config.hidden_size, shape.ranks
+        ffn_width = shape.ffn_width or config.intermediate_size
         options = {"quant_config": quant_config, "disable_tp": is_vit_use_data_parallel()}
         self.fc1 = column_linear(
             (ffn_width, width), ranks["fc1"], bias=True, prefix=f"{prefix}.fc1", **options
@@ -74,15 +74,19 @@ class FactoredClipMLP(nn.Module):
 
 
 def compress_tower(
-    tower: CLIPVisionModel, shapes: tuple[LayerShape, ...], *, quant_config: Any, prefix: str
+    tower: CLIPVisionModel | SiglipVisionModel,
+    shapes: tuple[LayerShape, ...],
+    *,
+    quant_config: Any,
+    prefix: str,
 ) -> None:
     """Put compressed parts into a freshly built tower, whose weights are not loaded yet."""
     model = tower.vision_model
     for index, (layer, shape) in enumerate(zip(model.encoder.layers, shapes, strict=False)):
         path = f"{prefix}.vision_model.encoder.layers.{index}"
-        layer.self_attn = PrunedClipAttention(
+        layer.self_attn = PrunedVisionAttention(
             model.config, len(shape.heads), quant_config=quant_config, prefix=f"{path}.self_attn"
         )
-        layer.mlp = FactoredClipMLP(
-            model.config, shape.ranks, quant_config=quant_config, prefix=f"{path}.mlp"
+        layer.mlp = SmallerVisionMLP(
+            model.config, shape, quant_config=quant_config, prefix=f"{path}.mlp"
         )
