@@ -14,5 +14,6 @@ def register() -> None:
     for name, module in (
         ("InfoPruneLlavaForConditionalGeneration", "llava"),
         ("InfoPruneLlamaForCausalLM", "llama"),
+        ("InfoPruneQwen2_5_VLForConditionalGeneration", "qwen2_5_vl"),
     ):
         ModelRegistry.register_model(name, f"{package}.{module}:{name}")

@@ -35,6 +35,20 @@ class FactoredLinear(nn.Module):
         return pair
 
 
+class UnpairedFactoredLinear(FactoredLinear):
+    """The same for a place where a plain tensor is expected."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(..., in) -> (..., out)."""
+        return super().forward(x)[0]
+
+
+def unpaired(linear: nn.Module) -> nn.Module:
+    """A factored linear that answers with its output alone."""
+    assert isinstance(linear, FactoredLinear)
+    return UnpairedFactoredLinear(linear.in_factor, linear.out_factor)
+
+
 def factor_mapper() -> WeightsMapper:
     """From the file's flat names to the modules': `fc1_in_factor.` -> `fc1.in_factor.`."""
     return WeightsMapper(

@@ -22,10 +22,19 @@ from service.vllm_plugin.linear import column_linear, row_linear
 from service.vllm_plugin.shapes import head_dim_of, layer_shapes
 
 
-class FactoredLlamaMLP(nn.Module):
-    """Llama's gated FFN with each matrix dense or factored."""
+class GatedMLP(nn.Module):
+    """A gated FFN with any number of neurons, each matrix dense or factored."""
 
-    def __init__(self, config: Any, shape: LayerShape, *, quant_config: Any, prefix: str) -> None:
+    def __init__(
+        self,
+        config: Any,
+        shape: LayerShape,
+        *,
+        bias: bool,
+        quant_config: Any,
+        prefix: str,
+        disable_tp: bool = False,
+    ) -> None:
         super().__init__()
         if config.hidden_act != "silu":
             raise CheckpointError(
@@ -33,7 +42,7 @@ class FactoredLlamaMLP(nn.Module):
             )
         width, ranks = config.hidden_size, shape.ranks
         ffn_width = shape.ffn_width or config.intermediate_size
-        options = {"quant_config": quant_config, "bias": getattr(config, "mlp_bias", False)}
+        options = {"quant_config": quant_config, "bias": bias, "disable_tp": disable_tp}
         self.gate = column_linear(
             (ffn_width, width), ranks["gate_proj"], prefix=f"{prefix}.gate", **options
         )
@@ -45,11 +54,23 @@ class FactoredLlamaMLP(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, D) -> (T, D)."""
-        gate, _ = self.gate(x)  # (T, F)
+        """(..., D) -> (..., D)."""
+        gate, _ = self.gate(x)  # (..., F)
         up, _ = self.up(x)
         output: Tensor = self.down(F.silu(gate) * up)[0]
         return output
+
+
+def split_mapper(layers: Any, name: str) -> WeightsMapper:
+    """Undo, for the layers that have a `GatedMLP`, vLLM's merging of gate and up in one matrix."""
+    return WeightsMapper(
+        orig_to_new_substr={
+            f"{name}.{index}.mlp.{matrix}_proj.": f"{name}.{index}.mlp.{matrix}."
+            for index, layer in enumerate(layers)
+            if isinstance(getattr(layer, "mlp", None), GatedMLP)
+            for matrix in ("gate", "up", "down")
+        }
+    )
 
 
 class InfoPruneLlamaLayer(LlamaDecoderLayer):
@@ -66,9 +87,10 @@ class InfoPruneLlamaLayer(LlamaDecoderLayer):
         check_shards(shape, index)
         super().__init__(vllm_config, prefix, config=with_shape(config, shape))
         if any(rank is not None for rank in shape.ranks.values()):
-            self.mlp = FactoredLlamaMLP(
+            self.mlp = GatedMLP(
                 config,
                 shape,
+                bias=getattr(config, "mlp_bias", False),
                 quant_config=self.get_quant_config(vllm_config),
                 prefix=f"{prefix}.mlp",
             )
@@ -79,14 +101,7 @@ class InfoPruneLlamaForCausalLM(LlamaForCausalLM):
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=InfoPruneLlamaLayer)
-        # vLLM renames every `gate_proj` to its merged `gate_up_proj`, which factored FFNs lack.
-        renames = {
-            f"layers.{index}.mlp.{name}_proj.": f"layers.{index}.mlp.{name}."
-            for index, layer in enumerate(self.model.layers)
-            if isinstance(getattr(layer, "mlp", None), FactoredLlamaMLP)
-            for name in ("gate", "up", "down")
-        }
-        self.model.hf_to_vllm_mapper |= WeightsMapper(orig_to_new_substr=renames)
+        self.model.hf_to_vllm_mapper |= split_mapper(self.model.layers, "layers")
 
 
 def with_shape(config: Any, shape: LayerShape) -> Any:

@@ -64,6 +64,29 @@ def expected_shapes(config: Any) -> Shapes:
     return shapes
 
 
+def expected_qwen_shapes(config: Any) -> Shapes:
+    """The same of a compressed Qwen2.5-VL."""
+    vision, text = config.vision_config, config.get_text_config()
+    inner = vision.hidden_size * vision.spatial_merge_size**2
+    shapes: Shapes = {}
+    for shape in layer_shapes(config, "projector"):
+        shapes |= matrix("visual.merger.mlp.0", (inner, inner), shape.ranks["0"], bias=True)
+        size = (vision.out_hidden_size, inner)
+        shapes |= matrix("visual.merger.mlp.2", size, shape.ranks["2"], bias=True)
+    gated = (("gate_proj", "up_proj"), "down_proj")
+    decoder = _Layer(text, "o_proj", *gated, qkv_bias=True, o_bias=False, mlp_bias=False)
+    for index, shape in enumerate(layer_shapes(config, "language")):
+        shapes |= decoder.tensors(f"model.layers.{index}", shape)
+    tower = _Layer(vision, "", *gated, qkv_bias=True, o_bias=True, mlp_bias=True)
+    for index, shape in enumerate(layer_shapes(config, "vision")):
+        path = f"visual.blocks.{index}"
+        rows = len(shape.heads) * (vision.hidden_size // vision.num_heads)
+        shapes |= _linear(f"{path}.attn.qkv", 3 * rows, vision.hidden_size, bias=True)
+        shapes |= _linear(f"{path}.attn.proj", vision.hidden_size, rows, bias=True)
+        shapes |= tower.ffn_tensors(path, shape)
+    return shapes
+
+
 def checked(
     weights: Iterable[tuple[str, Tensor]], expected: Shapes
 ) -> Iterator[tuple[str, Tensor]]:
@@ -104,12 +127,18 @@ class _Layer:
     def tensors(self, path: str, shape: LayerShape) -> Shapes:
         """The tensors of the layer at `path`, by name."""
         width = self.config.hidden_size
-        ffn_width = shape.ffn_width or self.config.intermediate_size
         head_dim = head_dim_of(self.config)
         queries, keys = len(shape.heads) * head_dim, len(shape.kv_heads) * head_dim
         tensors = _linear(f"{path}.self_attn.{self.output}", width, queries, bias=self.o_bias)
         for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
             tensors |= _linear(f"{path}.self_attn.{name}", rows, width, bias=self.qkv_bias)
+        return tensors | self.ffn_tensors(path, shape)
+
+    def ffn_tensors(self, path: str, shape: LayerShape) -> Shapes:
+        """The tensors of the FFN of the layer at `path`, by name."""
+        width = self.config.hidden_size
+        ffn_width = shape.ffn_width or self.config.intermediate_size
+        tensors: Shapes = {}
         matrices = dict.fromkeys(self.ffn_inputs, (ffn_width, width))
         for name, size in {**matrices, self.ffn_output: (width, ffn_width)}.items():
             tensors |= matrix(f"{path}.mlp.{name}", size, shape.ranks[name], bias=self.mlp_bias)

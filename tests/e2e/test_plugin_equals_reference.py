@@ -17,9 +17,10 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from compressor import load
+from compressor.evaluate.datasets import Example
+from compressor.evaluate.runner import render
 from models.training import shapes
-from models.training.architecture import BOS, prompt
-from tests.support.random_vlm import HEADS, Towers, uneven_towers, write_random_llava
+from tests.support.random_vlm import Kind, Towers, uneven_shapes, write_random_vlm
 
 # Both compute in float32, but sum in another order (paged attention, merged projections). Measured:
 # 1.6e-5 at the most over the cases below; a wrong head or factor gives differences above 0.1.
@@ -36,24 +37,27 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Case:
-    kv_heads: int
+    kind: Kind
     towers: Towers | None
+    kv_heads: int | None = None
 
 
 CASES = {
-    "uneven heads and ranks": Case(HEADS, uneven_towers()),
-    "uneven with grouped queries, tower untouched": Case(
-        2, {"language": uneven_towers(2)["language"]}
+    "CLIP and Llama": Case("clip-llama", uneven_shapes("clip-llama")),
+    "CLIP and Mistral, grouped queries, tower untouched": Case(
+        "clip-mistral", uneven_shapes("clip-mistral", without=("vision", "projector"))
     ),
-    "untouched original": Case(HEADS, None),
+    "SigLIP and Qwen2": Case("siglip-qwen2", uneven_shapes("siglip-qwen2")),
+    "Qwen2.5-VL": Case("qwen2.5-vl", uneven_shapes("qwen2.5-vl")),
+    "untouched original": Case("clip-llama", None),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_vllm_gives_the_tokens_and_logprobs_of_transformers(case: Case, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    write_random_llava(model, case.towers, kv_heads=case.kv_heads, seed=1)
-    requests = _requests(tmp_path)
+    write_random_vlm(model, case.kind, case.towers, kv_heads=case.kv_heads, seed=1)
+    requests = _requests(tmp_path, AutoProcessor.from_pretrained(model))
 
     answers = _ask_vllm(model, requests, tmp_path)
 
@@ -65,19 +69,22 @@ def test_vllm_gives_the_tokens_and_logprobs_of_transformers(case: Case, tmp_path
         for request, answer in zip(requests, answers, strict=True)
     ]
     largest = max(differences)
+    print("LARGEST", largest)
     assert largest < TOLERANCE, f"log-probabilities differ by up to {largest:.2e}"
     # The images must matter, or the tower's weights would not be tested.
     assert len({tuple(answer["token_ids"]) for answer in answers}) > 1
 
 
-def _requests(directory: Path) -> list[dict[str, str]]:
-    """One question about different pictures, each in a file."""
+def _requests(directory: Path, processor: Any) -> list[dict[str, str]]:
+    """One question about different pictures, each in a file, in the model's own words."""
+    asked = Example("", "what shape is present?", ("",), "exact", Image.Image)
+    prompt = render(processor, asked)
     rng = np.random.default_rng(5)
     found = []
     for index, color in enumerate(("red", "black", "yellow")):
         path = directory / f"{index}.png"
         shapes.draw(shapes.Scene(shapes.SHAPES[index], color), rng).save(path)
-        found.append({"prompt": BOS + prompt("what shape is present?"), "image": str(path)})
+        found.append({"prompt": prompt, "image": str(path)})
     return found
 
 
@@ -104,14 +111,17 @@ def _largest_difference(
     The reference sees vLLM's tokens and must itself have chosen each: one pass instead of a loop.
     """
     with Image.open(request["image"]) as image:
-        inputs = processor(images=image, text=request["prompt"], return_tensors="pt")
+        inputs = processor(
+            images=image, text=request["prompt"], add_special_tokens=False, return_tensors="pt"
+        )
     asked = inputs["input_ids"]  # (1, P)
     assert asked[0].tolist() == answer["prompt_ids"]
     chosen = torch.tensor(answer["token_ids"])  # (N,)
     assert len(chosen) == MAX_TOKENS
-    logits = reference(
-        input_ids=torch.cat([asked, chosen[None]], dim=1), pixel_values=inputs["pixel_values"]
-    ).logits[0]
+    rest = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+    if (kinds := rest.get("mm_token_type_ids")) is not None:  # Qwen's: which tokens are visual
+        rest["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(chosen)[None]], dim=1)
+    logits = reference(input_ids=torch.cat([asked, chosen[None]], dim=1), **rest).logits[0]
     logprobs = logits[asked.shape[1] - 1 : -1].log_softmax(dim=-1)  # (N, V)
     assert logprobs.argmax(dim=-1).tolist() == chosen.tolist()
     return max(
