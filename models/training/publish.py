@@ -20,7 +20,8 @@ from compressor.loading import load
 from models.training.architecture import build_config, save_processor
 
 if TYPE_CHECKING:
-    from models.training.train import Schedule, Trainee
+    from models.training.schedule import Schedule
+    from models.training.train import Trainee
 
 
 def publish(model: Trainee, schedule: Schedule, run: Path, out: Path) -> Interval:

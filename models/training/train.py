@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,104 +23,12 @@ from transformers import LlavaForConditionalGeneration
 
 from models.training import shapes
 from models.training.architecture import build_config, build_tokenizer
-from models.training.batches import Batch, Mix, Picture, held_out, make_batch, pack
+from models.training.batches import Batch, Picture, held_out, make_batch, pack
 from models.training.labels import FIELDS, IGNORED
+from models.training.schedule import ALL, PUBLISHED, Schedule
 
 STATE = "state.safetensors"
 SAVE_EVERY_STEPS = 100
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of steps in which the learning rate warms up, stays, and falls to 0."""
-
-    steps: int
-    mixes: tuple[tuple[float, Mix], ...]  # (up to which share of the steps, what a batch holds)
-    tower: bool = False  # train the vision tower alone, by its probes
-    patches: bool = False  # the tower learns from what each patch shows, alone or with the rest
-
-    def lr(self, index: int, *, peak: float, warmup: int = 100, decay_share: float = 0.4) -> float:
-        """The learning rate of the phase's step `index`."""
-        left = (self.steps - index) / max(1.0, decay_share * self.steps)
-        return peak * min(1.0, (index + 1) / warmup) * min(1.0, left)
-
-    def mix(self, index: int) -> Mix:
-        """What the batch of the phase's step `index` holds."""
-        return next(mix for until, mix in self.mixes if index < until * self.steps)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What is trained, for how long, on which questions.
-
-    First the vision tower learns alone to name shape and colour; then, as LLaVA's own recipe has it,
-    the tower is frozen and projector and decoder learn to answer. Negated questions are rare at
-    first: in equal shares they make yes and no a parity of two things not yet learned. Left to
-    themselves, yes/no questions about colours end as "absent", right seven times in nine; the third
-    phase asks mostly those, in equal parts of yes and no (docs/log.md).
-
-    Then signs and scenes come in: the tower learns what each patch shows (shape, colour, letter, place
-    of the letter), and in the end everything learns together, the tower still told of its patches.
-    """
-
-    seed: int = 7
-    peak_lr: float = 4e-4
-    phases: tuple[Phase, ...] = (
-        Phase(steps=800, mixes=((1.0, Mix(images=32)),), tower=True),
-        Phase(
-            steps=2400, mixes=((0.45, Mix(images=16, negated_share=0.15)), (1.0, Mix(images=16)))
-        ),
-        Phase(
-            steps=1200,
-            mixes=(
-                (
-                    0.6,
-                    Mix(16, questions=8, negated_share=0.25, presence_share=0.8, color_share=0.8),
-                ),
-                (1.0, Mix(16, questions=8, presence_share=0.8, color_share=0.6)),
-            ),
-        ),
-        Phase(
-            steps=1500,
-            mixes=((1.0, Mix(32, questions=1, reading_share=0.6, scenes_share=0.4)),),
-            tower=True,
-            patches=True,
-        ),
-        Phase(
-            steps=4000,
-            mixes=(
-                (
-                    1.0,
-                    Mix(
-                        16,
-                        presence_share=0.7,
-                        color_share=0.6,
-                        reading_share=0.35,
-                        scenes_share=0.5,
-                    ),
-                ),
-            ),
-            patches=True,
-        ),
-    )
-
-    @property
-    def steps(self) -> int:
-        """All steps, of every phase."""
-        return sum(phase.steps for phase in self.phases)
-
-    def at(self, step: int) -> tuple[Phase, int]:
-        """The phase of a step, and the step's index in it."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase, step
-            step -= phase.steps
-        raise ValueError(f"the schedule ends after {self.steps} steps")
-
-    def lr(self, step: int) -> float:
-        """The learning rate of a step."""
-        phase, index = self.at(step)
-        return phase.lr(index, peak=self.peak_lr)
 
 
 class Trainee(nn.Module):
@@ -292,14 +200,14 @@ def train(schedule: Schedule, run: Path) -> Trainee:
 
 def main() -> None:
     """Command line of `make train-model`."""
-    defaults = Schedule()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, default=Path("runs/train"), help="state and log")
     parser.add_argument("--out", type=Path, default=Path("models/shapes-llava"))
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--seed", type=int, default=PUBLISHED.seed)
     parser.add_argument("--publish", action="store_true", help="write the model, train no further")
+    parser.add_argument("--all", action="store_true", help="signs and scenes too (docs/log.md)")
     args = parser.parse_args()
-    schedule = Schedule(seed=args.seed)
+    schedule = replace(ALL if args.all else PUBLISHED, seed=args.seed)
     if args.publish:
         model, optimizer = build(schedule)
         load_state(model, optimizer, args.run / STATE)

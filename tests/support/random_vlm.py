@@ -30,6 +30,8 @@ from compressor.checkpoint import (
 from compressor.families import TowerSpec, family_of, leaf
 from compressor.loading import file_name, is_tied, shrink_tower
 from models.training.architecture import (
+    CLIP_MEAN,
+    CLIP_STD,
     IMAGE,
     IMAGE_TOKENS,
     build_tokenizer,
@@ -243,6 +245,9 @@ def _save_processor(directory: Path, kind: Kind, tokenizer: PreTrainedTokenizerF
         "image_processor_type": "Qwen2VLImageProcessor", "patch_size": 8, "merge_size": 2,
         "temporal_patch_size": 2, "min_pixels": 64 * 64, "max_pixels": 64 * 64,
         "size": {"shortest_edge": 64 * 64, "longest_edge": 64 * 64},
+        # vLLM normalises on the device, by what the file says rather than by the class's defaults.
+        "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True,
+        "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD), "rescale_factor": 1 / 255,
     }  # fmt: skip
     write_json(directory / "preprocessor_config.json", image)
     write_json(directory / "processor_config.json", {"processor_class": "Qwen2_5_VLProcessor"})

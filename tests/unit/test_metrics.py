@@ -29,11 +29,26 @@ def test_an_interval_has_the_width_of_its_standard_error() -> None:
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-def test_the_same_seed_draws_the_same_questions() -> None:
-    first = examples("easy-vqa", "test", samples=20, seed=4)
-    assert first == examples("easy-vqa", "test", samples=20, seed=4)
-    assert first != examples("easy-vqa", "test", samples=20, seed=5)
-    assert len({example.id for example in first}) == 20
+@pytest.mark.parametrize("name", ["easy-vqa", "drawn-text", "drawn-scenes"])
+def test_the_same_seed_draws_the_same_questions(name: str) -> None:
+    first = _asked(name, seed=4)
+    assert first == _asked(name, seed=4)
+    assert first != _asked(name, seed=5)
+    assert len({id for id, _, _ in first}) == 20
+
+
+@pytest.mark.parametrize("name", ["easy-vqa", "drawn-text", "drawn-scenes"])
+def test_splits_have_no_question_about_one_picture(name: str) -> None:
+    pictures = [
+        {example.png() for example in examples(name, split, samples=40, seed=1)}
+        for split in ("train", "validation", "test")
+    ]
+    assert not (pictures[0] & pictures[1] or pictures[0] & pictures[2] or pictures[1] & pictures[2])
+
+
+def _asked(name: str, *, seed: int) -> list[tuple[str, str, bytes]]:
+    found = examples(name, "test", samples=20, seed=seed)
+    return [(example.id, example.question, example.png()) for example in found]
 
 
 def test_an_unknown_dataset_is_told_what_is_known() -> None:
