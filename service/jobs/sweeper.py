@@ -37,6 +37,13 @@ def is_abandoned(record: JobRecord, rq_status: JobStatus | None, now: float) -> 
     return rq_status in DEAD
 
 
+def owner_of(leftover: str) -> str:
+    """The model that `.NAME.work` or `.NAME.HASH.tmp` belongs to; NAME may have dots of its own."""
+    if leftover.endswith(".work"):
+        return leftover[1:].removesuffix(".work")
+    return leftover[1:].rsplit(".", 2)[0]
+
+
 class Sweeper(threading.Thread):
     """Looks every few seconds until stopped."""
 
@@ -82,8 +89,8 @@ class Sweeper(threading.Thread):
 
     def _remove_leftovers(self, running: set[str], now: float) -> None:
         """Remove temporary directories that no running job is writing."""
-        for path in self._models_dir.glob(".*.tmp"):
-            name = path.name[1:].rsplit(".", 2)[0]
+        for path in (*self._models_dir.glob(".*.tmp"), *self._models_dir.glob(".*.work")):
+            name = owner_of(path.name)
             try:
                 age = now - path.stat().st_mtime
             except FileNotFoundError:

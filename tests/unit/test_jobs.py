@@ -80,3 +80,8 @@ def test_a_good_name_is_kept_and_is_one_directory(name: str) -> None:
     assert asked.name == name
     assert "/" not in name
     assert name not in {".", ".."}
+
+
+@pytest.mark.parametrize("leftover", [".tiny-flops0.5.work", ".tiny-flops0.5.1a2b3c4d.tmp"])
+def test_a_leftover_belongs_to_the_model_it_is_named_after(leftover: str) -> None:
+    assert owner_of(leftover) == "tiny-flops0.5"
