@@ -65,7 +65,7 @@ def compress(
         with stage_progress() as progress:
             if dry_run:
                 job = pipeline.open_job(model, checked, out, progress=progress)
-                made = pipeline.decide(job, pipeline.score(job))
+                made, _ = pipeline.decide(job, pipeline.score(job))
                 report = None
             else:
                 report = pipeline.compress(model, checked, out, plan=replayed, progress=progress)

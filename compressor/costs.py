@@ -1,4 +1,4 @@
-"""What an option costs, by the recipe's target: FLOPs, parameters, or measured seconds. Pure."""
+"""What an option costs, by the recipe's target: FLOPs or parameters. Pure."""
 
 from __future__ import annotations
 

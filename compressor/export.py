@@ -47,6 +47,9 @@ _NOT_COPIED = {
 _NOT_COPIED_SUFFIXES = (".safetensors", ".safetensors.index.json", ".py")
 
 
+PRUNED, HEALED = "candidate", "healed"
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A loadable model that has no report and no manifest yet."""
@@ -63,8 +66,8 @@ def write_candidate(
     plan: Plan,
 ) -> Candidate:
     """Write weights, config and processor of the pruned model, in the original's dtype."""
-    directory = work.path("candidate/x").parent
-    if work.has("candidate.json"):
+    directory = work.path(f"{PRUNED}/x").parent
+    if has_candidate(work, PRUNED):
         return Candidate(directory)
     config = read_config(source)
     dtype = stored_dtype(config)
@@ -77,7 +80,30 @@ def write_candidate(
             shutil.copyfile(path, directory / path.name)
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
         write_json(directory / "config.json", compressed_config(config, family, plan))
-    work.save_json("candidate.json", True)
+    work.save_json(f"{PRUNED}.json", True)
+    return Candidate(directory)
+
+
+def has_candidate(work: Work, name: str) -> bool:
+    """Whether a candidate is whole."""
+    return work.has(f"{name}.json")
+
+
+def write_healed(work: Work, model: nn.Module, family: Family, candidate: Candidate) -> Candidate:
+    """Write a candidate with the weights of a trained model, in the dtype of the untrained one."""
+    directory = work.path(f"{HEALED}/x").parent
+    dtype = stored_dtype(read_config(candidate.directory))
+    tensors = {
+        file_name(family, name): tensor.to(dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight" or not is_tied(model)
+    }
+    with one_sentence_when_full(directory):
+        for path in copied_files(candidate.directory):
+            shutil.copyfile(path, directory / path.name)
+        shutil.copyfile(candidate.directory / "config.json", directory / "config.json")
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    work.save_json(f"{HEALED}.json", True)
     return Candidate(directory)
 
 

@@ -19,7 +19,7 @@ REFERENCE_SAMPLES = 64
 
 
 def prepare(
-    processor: Any, chosen: Sequence[Example], *, batch: int = BATCH
+    processor: Any, chosen: Sequence[Example], *, batch: int = BATCH, ending: str = ""
 ) -> list[dict[str, Tensor]]:
     """Model inputs of prompts with their answers, right-padded, `batch` at a time."""
     batches = []
@@ -27,17 +27,17 @@ def prepare(
         chunk = chosen[start : start + batch]
         inputs = processor(
             images=[e.image() for e in chunk],
-            text=[render(processor, e) + e.answer for e in chunk],
+            text=[render(processor, e) + e.answer + ending for e in chunk],
             padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt",
         )  # fmt: skip
         batches.append({k: v for k, v in inputs.items() if isinstance(v, Tensor)})
     return batches
 
 
-def answer_lengths(processor: Any, chosen: Sequence[Example]) -> list[int]:
-    """Tokens of each example's answer."""
+def answer_lengths(processor: Any, chosen: Sequence[Example], *, ending: str = "") -> list[int]:
+    """Tokens of each example's answer with its ending."""
     encode = processor.tokenizer.encode
-    return [len(encode(e.answer, add_special_tokens=False)) for e in chosen]
+    return [len(encode(e.answer + ending, add_special_tokens=False)) for e in chosen]
 
 
 def token_weights(

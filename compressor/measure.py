@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.generated.canvas import Split
-from compressor.evaluate.metrics import Interval, bootstrap
+from compressor.evaluate.metrics import Interval, bootstrap, mean_difference
 from compressor.evaluate.runner import score_examples
 from compressor.loading import assemble
 from compressor.recipe import Evaluation
@@ -90,9 +89,33 @@ def scores_of(
     return found
 
 
-def draw(evaluation: Evaluation, split: Split, samples: int, seed: int) -> dict[str, list[Example]]:
-    """Questions of every dataset."""
-    return {name: examples(name, split, samples=samples, seed=seed) for name in evaluation.datasets}
+def drop_on_validation(
+    original: Path,
+    compressed: Path,
+    processor: Any,
+    evaluation: Evaluation,
+    seed: int,
+    works: tuple[Work, Work],
+) -> Interval:
+    """The paired difference of the mean over the datasets' validation splits.
+
+    Args:
+        original: the original's directory.
+        compressed: the candidate's.
+        processor: of both.
+        evaluation: datasets and `validation_samples`.
+        seed: of the draw and the bootstrap.
+        works: where the original's scores are kept, and the candidate's.
+    """
+    asked = {
+        name: examples(name, "validation", samples=evaluation.validation_samples, seed=seed)
+        for name in evaluation.datasets
+    }
+    before, after = (
+        scores_of(directory, processor, asked, work, "validate", advance=lambda share: None)
+        for directory, work in zip((original, compressed), works, strict=True)
+    )
+    return mean_difference(before, after, seed=seed)
 
 
 def part_of(advance: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compressor.checkpoint import Layout, Tower
 from compressor.errors import RecipeError
 
-TARGETS = ("flops", "params", "latency", "max_accuracy_drop")
+TARGETS = ("flops", "params", "max_accuracy_drop")
 Share = Annotated[float, Field(gt=0, lt=1)]
 Datasets = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -77,14 +77,12 @@ class Recovery(Section):
 
 
 class Recipe(Section):
-    """A compression recipe. Exactly one of the four targets is given."""
+    """A compression recipe. Exactly one of the three targets is given."""
 
     flops: Share | None = None
     """The share of the original's FLOPs before the first token (tower + projector + prefill)."""
     params: Share | None = None
     """The share of the original's parameters."""
-    latency: Share | None = None
-    """The share of the original's time before the first token, by the table of measured layers."""
     max_accuracy_drop: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The smallest model that, at 95 % confidence, loses at most this much accuracy (0.005 = half a
     point), on the mean of the evaluation datasets' validation splits."""
@@ -96,8 +94,6 @@ class Recipe(Section):
     training: Training = Training()
     recovery: Recovery = Recovery()
     allocation: Literal["greedy", "exact"] = "greedy"
-    latency_table: str | None = None
-    """The file that `infoprune measure` wrote; by default the cached one of this machine."""
     round_to: Annotated[int, Field(ge=1, le=256)] = 16
     """Ranks and widths are multiples of this: 16 suits CPUs, 64 suits GPUs."""
     ridge: Annotated[float, Field(gt=0)] = 1e-4

@@ -37,6 +37,12 @@ class Work:
         """The directory for a compression whose result goes to `target`."""
         return cls(target.parent / f".{target.name}.work", fingerprint)
 
+    def sub(self, name: str) -> Work:
+        """A part of the directory with names of its own."""
+        made = object.__new__(Work)
+        made.directory = self.directory / name
+        return made
+
     def path(self, name: str) -> Path:
         """A place in the directory, whose parent exists."""
         path = self.directory / name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -56,3 +56,28 @@ def bootstrap(scores: Sequence[float], *, seed: int = 0) -> Interval:
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
+def mean_difference(
+    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int = 0
+) -> Interval:
+    """The mean over datasets of the paired difference (after - before), each dataset counting alike.
+
+    Questions are resampled within each dataset (stratified paired bootstrap).
+
+    Args:
+        before: a score for each question, by dataset.
+        after: the other model's, of the same questions in the same order.
+        seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    totals = np.zeros(RESAMPLES)
+    value = 0.0
+    for name, scores in before.items():
+        paired = np.asarray(after[name], dtype=np.float64) - np.asarray(scores, dtype=np.float64)
+        picks = rng.integers(len(paired), size=(RESAMPLES, len(paired)))
+        totals += paired[picks].mean(axis=1) / len(before)
+        value += float(paired.mean()) / len(before)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(totals, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), sum(len(scores) for scores in before.values()))

@@ -25,7 +25,8 @@ log = structlog.get_logger()
 
 # Shares of a job's time, measured on the bundled model; they only move the progress bar.
 STAGE_WEIGHTS: dict[Stage, float] = {
-    "calibrate": 0.25, "score": 0.1, "plan": 0.01, "prune": 0.38, "evaluate": 0.25, "export": 0.01,
+    "calibrate": 0.25, "score": 0.1, "plan": 0.01, "prune": 0.38, "heal": 0.0, "evaluate": 0.25,
+    "export": 0.01,
 }  # fmt: skip
 PROGRESS_EVERY_S = 0.5
 

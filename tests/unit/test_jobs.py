@@ -14,7 +14,7 @@ from compressor.pipeline import STAGES
 from service.errors import InvalidRequestError
 from service.jobs.records import JobRecord, JobStatus
 from service.jobs.runner import overall
-from service.jobs.sweeper import GRACE_S, is_abandoned
+from service.jobs.sweeper import GRACE_S, is_abandoned, owner_of
 from service.schemas import parse_compress_request
 
 

@@ -1,0 +1,105 @@
+"""Heal: train the compressed model for a few hundred steps with the original as its teacher.
+
+Loss: cross-entropy of the answers + the squared distance of the final hidden states from the
+original's, relative to their energy (task loss + L2 beat distilling logits in arXiv 2604.24380). All
+weights learn; there are no adapters to merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.inputs import mixture
+from compressor.loading import assemble
+from compressor.recipe import Recipe
+from compressor.training import Batches, final_hidden, task_loss, warmup_cosine
+from compressor.work import Work
+
+_SAVE_EVERY = 50
+_STATE = "heal/state.safetensors"
+
+
+def heal(
+    original: Path,
+    candidate: Path,
+    processor: Any,
+    recipe: Recipe,
+    work: Work,
+    device: torch.device,
+    *,
+    advance: Callable[[float], None],
+) -> nn.Module:
+    """The candidate after `recipe.recovery.steps` steps; goes on from the last saved step.
+
+    Args:
+        original: the teacher's directory.
+        candidate: the student's directory.
+        processor: of both.
+        recipe: its `recovery` section, its calibration datasets and its seed count here.
+        work: keeps weights and optimizer every 50 steps.
+        device: where both are trained; they are whole in memory, in float32.
+        advance: hears the share of the steps that is done.
+    """
+    settings = recipe.recovery
+    pool = mixture(recipe.calibration.datasets, samples=settings.samples, seed=recipe.seed + 1)
+    batches = Batches(processor, pool, batch=settings.batch, seed=recipe.seed, device=device)
+    teacher = assemble(original, torch.float32).to(device)
+    student = assemble(candidate, torch.float32).to(device).requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+    )
+    first = _load(work, student, optimizer)
+    for step in range(first, settings.steps):
+        batch = batches.at(step)
+        with torch.no_grad():
+            wanted = final_hidden(teacher, batch)
+        hidden = final_hidden(student, batch)
+        loss = task_loss(student, hidden, batch)
+        loss = loss + settings.hidden_weight * relative_distance(hidden, wanted, batch.used)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * warmup_cosine(step, settings.steps)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        if done % _SAVE_EVERY == 0 or done == settings.steps:
+            _save(work, student, optimizer, done)
+        advance(done / settings.steps)
+    return student.requires_grad_(False).eval()
+
+
+def relative_distance(hidden: Tensor, wanted: Tensor, used: Tensor) -> Tensor:
+    """`E|h - h'|^2 / E|h'|^2` over positions that are not padding; (B, T, D), (B, T, D), (B, T)."""
+    gap = (hidden - wanted)[used].square().sum()
+    return gap / wanted[used].square().sum().clamp_min(1e-12)
+
+
+def _save(work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in model.named_parameters()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    tensors["step"] = torch.tensor(step)
+    work.save_tensors(_STATE, {k: v.detach().cpu() for k, v in tensors.items()})
+
+
+def _load(work: Work, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore the last saved step; returns how many are done."""
+    if not work.has(_STATE):
+        return 0
+    tensors = work.load_tensors(_STATE)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            states.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return int(tensors["step"])

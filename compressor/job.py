@@ -1,0 +1,125 @@
+"""What one compression starts from, and where its pieces are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from compressor import inputs
+from compressor.checkpoint import read_config, sha256_of, verify
+from compressor.errors import CheckpointError
+from compressor.families import Family, TowerSpec, family_of
+from compressor.loading import load
+from compressor.plan import Plan
+from compressor.recipe import Recipe
+from compressor.streams import LazyModel
+from compressor.work import Work
+
+Stage = Literal["calibrate", "score", "plan", "prune", "heal", "evaluate", "export"]
+STAGES: tuple[Stage, ...] = (
+    "calibrate", "score", "plan", "prune", "heal", "evaluate", "export",
+)  # fmt: skip
+Progress = Callable[[Stage, float], None]
+"""Hears the stage and the share of it that is done; may raise `Cancelled` to stop the job."""
+
+
+def compute_device() -> torch.device:
+    """Where layers are computed: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compression: what it starts from, and where its pieces are kept."""
+
+    source: Path
+    recipe: Recipe
+    work: Work
+    progress: Progress
+    config: dict[str, Any]
+    family: Family
+    device: torch.device = field(default_factory=compute_device)
+
+    @cached_property
+    def specs(self) -> tuple[TowerSpec, ...]:
+        """Every tower of the model."""
+        return self.family.towers(self.config)
+
+    @cached_property
+    def processor(self) -> Any:
+        """The model's own processor."""
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(self.source)
+
+    @cached_property
+    def request(self) -> tuple[int, int]:
+        """(text tokens, image patches) that FLOPs are counted for."""
+        return inputs.reference_request(self.processor, self.family)
+
+    @cached_property
+    def model(self) -> LazyModel:
+        """The original, its blocks in the memory-mapped file."""
+        return LazyModel(load(self.source), self.specs, self.device)
+
+    @cached_property
+    def data(self) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+        """Calibration inputs by batch, and the language model's token weights."""
+        chosen = inputs.mixture(
+            self.recipe.calibration.datasets,
+            samples=self.recipe.calibration.samples,
+            seed=self.recipe.seed,
+        )
+        batches = inputs.prepare(self.processor, chosen)
+        lengths = inputs.answer_lengths(self.processor, chosen)
+        token = inputs.image_token_id(self.processor)
+        return batches, inputs.token_weights(batches, lengths, token)
+
+
+def open_job(
+    source: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    plan: Plan | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> Job:
+    """Check what a compression starts from, and open its work directory.
+
+    Raises:
+        CompressorError: it is not a whole, uncompressed model of a known family.
+    """
+    config, family = open_original(source)
+    weights = {p.name: sha256_of(p) for p in sorted(source.glob("*.safetensors"))}
+    fingerprint = {
+        "recipe": recipe.model_dump(mode="json"),
+        "weights": weights,
+        "plan": plan.sha256 if plan else None,
+    }
+    torch.manual_seed(recipe.seed)
+    return Job(source, recipe, Work.beside(out, fingerprint), progress, config, family)
+
+
+def open_original(source: Path) -> tuple[dict[str, Any], Family]:
+    """Config and family of a model that can be compressed; cheap, so that it can be asked early.
+
+    Raises:
+        CompressorError: it is not a whole, uncompressed model of a known family.
+    """
+    config = read_config(source)
+    family = family_of(config)
+    if "compression" in config:
+        raise CheckpointError(f"{str(source)!r} is compressed already; compress its original.")
+    verify(source)
+    return config, family
+
+
+def statistics_piece(spec: TowerSpec, index: int) -> str:
+    """The name of the piece that holds a layer's statistics."""
+    return f"calibrate/{spec.name}-{index}.safetensors"
