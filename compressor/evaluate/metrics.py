@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from compressor.evaluate.normalise import normalise_answers, normalise_prediction
 
 RESAMPLES = 2000
 LEVEL = 0.95
+_PICKS_AT_ONCE = 4_000_000  # 32 MB of indices, however many questions there are
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,17 @@ def exact_match(prediction: str, answer: str) -> float:
 
 
 def soft_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """VQA accuracy: mean over people of min(1, how many of the others gave this answer / 3)."""
-    given = [exact_match(prediction, answer) for answer in answers]
+    """VQA accuracy: mean over people of min(1, how many of the others gave this answer / 3).
+
+    Of ten answers 0, 1, 2, 3 or more than 3 that match give 0, 0.3, 0.6, 0.9 or 1. Equality is that
+    of the official evaluation's normalised text.
+
+    Args:
+        prediction: what a model said.
+        answers: of several people, ten in the published sets.
+    """
+    said = normalise_prediction(prediction)
+    given = [answer == said for answer in normalise_answers(tuple(answers))]
     total = sum(given)
     return sum(min(1.0, (total - own) / 3) for own in given) / len(given)
 
@@ -44,40 +60,101 @@ def score(prediction: str, answers: Sequence[str], metric: str) -> float:
     return exact_match(prediction, answers[0])
 
 
-def bootstrap(scores: Sequence[float], *, seed: int = 0) -> Interval:
-    """Mean and percentile interval over questions.
+def bootstrap(
+    scores: Sequence[float], *, groups: Sequence[str] | None = None, seed: int = 0
+) -> Interval:
+    """Mean and percentile interval over questions, or over groups of them.
 
     For a difference of two models pass the differences per question: that is the paired bootstrap.
+
+    Args:
+        scores: of each question; at least one.
+        groups: of each question, such as its picture. Questions about one picture are correlated, so
+            whole pictures are drawn (the cluster bootstrap); without groups, single questions.
+        seed: of the draws.
     """
-    values = np.asarray(scores, dtype=np.float64)
+    means = _resampled_means(scores, groups, np.random.default_rng(seed))
+    return _interval(float(np.mean(scores)), means, len(scores))
+
+
+def mean_over_datasets(
+    scores: Mapping[str, Sequence[float]],
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> Interval:
+    """The unweighted mean of several datasets' means, bootstrapped within each of them.
+
+    Args:
+        scores: of each question, by dataset; for a difference of two models, the differences.
+        groups: of each question, by dataset, as in `bootstrap`.
+        seed: of the draws, which do not depend on the datasets' order.
+
+    Returns:
+        The interval; n counts the questions of all datasets.
+    """
     rng = np.random.default_rng(seed)
-    picks = rng.integers(len(values), size=(RESAMPLES, len(values)))
-    means = values[picks].mean(axis=1)
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    names = sorted(scores)
+    resampled = [_resampled_means(scores[d], groups[d] if groups else None, rng) for d in names]
+    value = float(np.mean([np.mean(scores[name]) for name in names]))
+    return _interval(value, np.mean(resampled, axis=0), sum(len(scores[name]) for name in names))
 
 
 def mean_difference(
-    before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int = 0
+    scores_a: Mapping[str, Sequence[float]],
+    scores_b: Mapping[str, Sequence[float]],
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
 ) -> Interval:
-    """The mean over datasets of the paired difference (after - before), each dataset counting alike.
-
-    Questions are resampled within each dataset (stratified paired bootstrap).
+    """How much b is better than a on the mean over datasets: paired by question, 95 %.
 
     Args:
-        before: a score for each question, by dataset.
-        after: the other model's, of the same questions in the same order.
-        seed: of the resampling.
+        scores_a: of the original on each question, by dataset.
+        scores_b: of the other model, on the same questions in the same order.
+        groups: see `mean_over_datasets`.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the two were not asked the same datasets, or not as many questions.
     """
-    rng = np.random.default_rng(seed)
-    totals = np.zeros(RESAMPLES)
-    value = 0.0
-    for name, scores in before.items():
-        paired = np.asarray(after[name], dtype=np.float64) - np.asarray(scores, dtype=np.float64)
-        picks = rng.integers(len(paired), size=(RESAMPLES, len(paired)))
-        totals += paired[picks].mean(axis=1) / len(before)
-        value += float(paired.mean()) / len(before)
+    if scores_a.keys() != scores_b.keys():
+        raise ValueError(f"Datasets differ: {sorted(scores_a)} and {sorted(scores_b)}.")
+    differences = {name: paired(scores_a[name], scores_b[name]) for name in scores_a}
+    return mean_over_datasets(differences, groups=groups, seed=seed)
+
+
+def paired(scores_a: Sequence[float], scores_b: Sequence[float]) -> list[float]:
+    """How much b is better than a, question by question.
+
+    Raises:
+        ValueError: they have not as many questions.
+    """
+    return [b - a for a, b in zip(scores_a, scores_b, strict=True)]
+
+
+def _resampled_means(
+    scores: Sequence[float], groups: Sequence[str] | None, rng: np.random.Generator
+) -> Floats:
+    """(RESAMPLES,) means over the questions of as many groups as there are, drawn with replacement."""
+    values = np.asarray(scores, dtype=np.float64)
+    if groups is None:
+        sums, sizes = values, np.ones_like(values)
+    else:
+        if len(groups) != len(values):
+            raise ValueError(f"{len(groups)} groups were given for {len(values)} questions.")
+        _, label = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
+        sums, sizes = np.bincount(label, weights=values), np.bincount(label).astype(np.float64)
+    rows = max(1, _PICKS_AT_ONCE // len(sums))
+    means: list[Any] = []
+    for start in range(0, RESAMPLES, rows):
+        shape = (min(rows, RESAMPLES - start), len(sums))
+        picks = rng.integers(len(sums), size=shape)
+        means.append(sums[picks].sum(axis=1) / sizes[picks].sum(axis=1))
+    return np.concatenate(means)
+
+
+def _interval(value: float, means: Floats, n: int) -> Interval:
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(totals, [tail, 100 - tail])
-    return Interval(value, float(low), float(high), sum(len(scores) for scores in before.values()))
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), n)
