@@ -155,7 +155,12 @@ def build_uniform_items(
     layers = tuple(range(len(scores)))
     items: list[Item] = []
     if spec.attention is not None:
-        most = spec.kv_heads if spec.uniform_heads else 1
+        # transformers' configs want a hidden size that is a multiple of the number of heads.
+        counts = [
+            gone
+            for gone in range(spec.kv_heads if spec.uniform_heads else 1)
+            if gone == 0 or spec.width % ((spec.kv_heads - gone) * spec.group) == 0
+        ]
         options = tuple(
             Option(
                 sum(
@@ -167,7 +172,7 @@ def build_uniform_items(
                 sum(layer.attention_loss[gone] for layer in scores),
                 Choice(gone=gone),
             )
-            for gone in range(most)
+            for gone in counts
         )
         items.append(Item(spec.name, layers, "attention", options))
     ranks = spec.dense_layer().ranks

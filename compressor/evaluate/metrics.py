@@ -144,7 +144,8 @@ def _resampled_means(
         if len(groups) != len(values):
             raise ValueError(f"{len(groups)} groups were given for {len(values)} questions.")
         _, label = np.unique(np.asarray(groups, dtype=object), return_inverse=True)
-        sums, sizes = np.bincount(label, weights=values), np.bincount(label).astype(np.float64)
+        sums = np.asarray(np.bincount(label, weights=values), dtype=np.float64)
+        sizes = np.asarray(np.bincount(label), dtype=np.float64)
     rows = max(1, _PICKS_AT_ONCE // len(sums))
     means: list[Any] = []
     for start in range(0, RESAMPLES, rows):

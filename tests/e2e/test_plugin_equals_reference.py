@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,25 +54,44 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_vllm_gives_the_tokens_and_logprobs_of_transformers(case: Case, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    write_random_vlm(model, case.kind, case.towers, kv_heads=case.kv_heads, seed=1)
-    requests = _requests(tmp_path, AutoProcessor.from_pretrained(model))
+@dataclass(frozen=True)
+class Asked:
+    model: Path
+    requests: list[dict[str, str]]
+    answers: list[dict[str, Any]]
 
-    answers = _ask_vllm(model, requests, tmp_path)
 
-    reference = load(model, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(model)
-    assert len(answers) == len(requests)
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
+    """Every case's answers; two engines at a time, as most of a start is one core's work."""
+
+    def ask(name: str) -> Asked:
+        case, directory = CASES[name], tmp_path_factory.mktemp("case")
+        model = directory / "model"
+        write_random_vlm(model, case.kind, case.towers, kv_heads=case.kv_heads, seed=1)
+        requests = _requests(directory, AutoProcessor.from_pretrained(model))
+        return Asked(model, requests, _ask_vllm(model, requests, directory))
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(CASES, pool.map(ask, CASES), strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vllm_gives_the_tokens_and_logprobs_of_transformers(
+    name: str, asked: dict[str, Asked]
+) -> None:
+    found = asked[name]
+    reference = load(found.model, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(found.model)
+    assert len(found.answers) == len(found.requests)
     differences = [
         _largest_difference(reference, processor, request, answer)
-        for request, answer in zip(requests, answers, strict=True)
+        for request, answer in zip(found.requests, found.answers, strict=True)
     ]
     largest = max(differences)
     assert largest < TOLERANCE, f"log-probabilities differ by up to {largest:.2e}"
     # The images must matter, or the tower's weights would not be tested.
-    assert len({tuple(answer["token_ids"]) for answer in answers}) > 1
+    assert len({tuple(answer["token_ids"]) for answer in found.answers}) > 1
 
 
 def _requests(directory: Path, processor: Any) -> list[dict[str, str]]:
