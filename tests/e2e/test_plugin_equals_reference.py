@@ -69,8 +69,10 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
         case, directory = CASES[name], tmp_path_factory.mktemp("case")
         model = directory / "model"
         write_random_vlm(model, case.kind, case.towers, kv_heads=case.kv_heads, seed=1)
-        requests = _requests(directory, AutoProcessor.from_pretrained(model))
-        return Asked(model, requests, _ask_vllm(model, requests, directory))
+        processor = AutoProcessor.from_pretrained(model)
+        requests = _requests(directory, processor)
+        never = _visual_tokens(processor)
+        return Asked(model, requests, _ask_vllm(model, requests, never, directory))
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(CASES, pool.map(ask, CASES), strict=True))
@@ -107,10 +109,19 @@ def _requests(directory: Path, processor: Any) -> list[dict[str, str]]:
     return found
 
 
-def _ask_vllm(model: Path, requests: list[dict[str, str]], directory: Path) -> list[dict[str, Any]]:
-    """Greedy answers from an engine in a process of its own."""
+def _visual_tokens(processor: Any) -> list[int]:
+    """Tokens that stand for images: in an answer they would ask the reference for more images."""
+    names = [getattr(processor, name, None) for name in ("image_token", "video_token")]
+    return [processor.tokenizer.convert_tokens_to_ids(name) for name in names if name]
+
+
+def _ask_vllm(
+    model: Path, requests: list[dict[str, str]], never: list[int], directory: Path
+) -> list[dict[str, Any]]:
+    """Greedy answers from an engine in a process of its own, without the tokens `never`."""
     job, answers = directory / "job.json", directory / "answers.json"
-    content = {"model": str(model), "dtype": "float32", "max_tokens": MAX_TOKENS}
+    content: dict[str, Any] = {"model": str(model), "dtype": "float32", "max_tokens": MAX_TOKENS}
+    content["never"] = never
     job.write_text(json.dumps({**content, "requests": requests}))
     command = [sys.executable, "-m", "tests.support.vllm_greedy", str(job), str(answers)]
     done = subprocess.run(
@@ -142,7 +153,9 @@ def _largest_difference(
         rest["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(chosen)[None]], dim=1)
     logits = reference(input_ids=torch.cat([asked, chosen[None]], dim=1), **rest).logits[0]
     logprobs = logits[asked.shape[1] - 1 : -1].log_softmax(dim=-1)  # (N, V)
-    assert logprobs.argmax(dim=-1).tolist() == chosen.tolist()
+    allowed = logprobs.clone()
+    allowed[:, _visual_tokens(processor)] = -torch.inf
+    assert allowed.argmax(dim=-1).tolist() == chosen.tolist()
     return max(
         abs(float(expected[int(token)]) - value)
         for expected, step in zip(logprobs, answer["logprobs"], strict=True)

@@ -22,8 +22,9 @@ def main(job_path: Path, answers_path: Path) -> None:
         enforce_eager=job.get("enforce_eager", True),
     )  # fmt: skip
     sampling = SamplingParams(
-        temperature=0, max_tokens=job["max_tokens"], ignore_eos=True, logprobs=5
-    )
+        temperature=0, max_tokens=job["max_tokens"], ignore_eos=True, logprobs=5,
+        logit_bias=dict.fromkeys(job["never"], -100.0),
+    )  # fmt: skip
     prompts = [
         {"prompt": r["prompt"], "multi_modal_data": {"image": Image.open(r["image"])}}
         for r in job["requests"]
