@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from compressor.cli import compress, errors_in_one_sentence
+from compressor.evaluate_cli import evaluate
 from service.errors import ServiceError, SettingsError
 from service.settings import Settings
 from service.telemetry import configure_logging
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Compress vision-language models by information content, serve and compare them.",
 )
 app.command("compress")(compress)
+app.command("evaluate")(evaluate)
 
 
 @app.callback(invoke_without_command=True)

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from compressor.errors import DatasetError
+from compressor.evaluate.example import Example, unreadable
 from compressor.evaluate.generated import reading, scenes
 from compressor.evaluate.generated.canvas import Split
+from compressor.evaluate.official import OFFICIAL
+from compressor.evaluate.own import own
 
-Metric = Literal["exact", "vqa"]
-SUFFIX = "\nAnswer the question using a single word or phrase."
+__all__ = ["DATASETS", "Example", "examples", "loader"]
+
 # Drawn sets: pictures of each split, and questions about each picture.
 _PICTURES: dict[Split, int] = {"train": 3000, "validation": 1000, "test": 1500}
 _QUESTIONS_PER_PICTURE = 3
 _EASY_VQA_VALIDATION_IMAGES = 200  # the last of its training split
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question about an image, with its answers."""
-
-    id: str
-    question: str
-    answers: tuple[str, ...]
-    """One, or those of several people."""
-    metric: Metric
-    """`exact` match with the one answer, or `vqa`: soft accuracy over several people's answers."""
-    open_image: Callable[[], Image.Image]
-
-    @property
-    def answer(self) -> str:
-        """The answer that most people gave, the first of them."""
-        return Counter(self.answers).most_common(1)[0][0]
-
-    def image(self) -> Image.Image:
-        """The image, RGB."""
-        return self.open_image()
-
-    def png(self) -> bytes:
-        """The image as a PNG file."""
-        buffer = io.BytesIO()
-        self.image().save(buffer, "PNG")
-        return buffer.getvalue()
-
-    @property
-    def prompt(self) -> str:
-        """The question as models are asked it: with the usual suffix for short answers."""
-        return self.question + SUFFIX
-
-
-def open_file(path: str | Path) -> Image.Image:
-    """An image file, RGB."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
 
 
 def _easy_vqa(split: Split) -> list[Example]:
@@ -77,23 +37,29 @@ def _easy_vqa(split: Split) -> list[Example]:
         rows, paths = easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()
     first_held_out = sorted(paths)[-_EASY_VQA_VALIDATION_IMAGES]
     return [
-        Example(f"{split}-{number}", question, (answer,), "exact", partial(open_file, paths[image]))
+        Example.about_file(
+            f"{split}-{number}", question, (answer,), "exact", Path(paths[image])
+        )
         for number, (question, answer, image) in enumerate(zip(*rows, strict=True))
         if split == "test" or (image >= first_held_out) is (split == "validation")
-    ]
+    ]  # fmt: skip
 
 
 def _drawn_text(split: Split) -> list[Example]:
     """Signs to read, ten answers each, like TextVQA."""
     found = []
     for number in range(_PICTURES[split]):
-        rng = reading.picture_rng(split, number)
-        sign = reading.random_sign(rng)
-        reading.draw(sign, rng)
+        sign = reading.random_sign(reading.picture_rng(split, number))
+        rng = reading.question_rng(split, number)
         asked = [reading.ask(sign, rng) for _ in range(_QUESTIONS_PER_PICTURE)]
         found += [
             Example(
-                f"{split}-{number}-{i}", q.text, q.answers, "vqa", partial(_sign, split, number)
+                f"{split}-{number}-{i}",
+                q.text,
+                q.answers,
+                "vqa",
+                partial(_sign, split, number),
+                group=f"{split}-{number}",
             )
             for i, q in enumerate(asked)
         ]
@@ -104,9 +70,8 @@ def _drawn_scenes(split: Split) -> list[Example]:
     """Several shapes: existence, attributes, counts, relations, comparisons, logic; like GQA."""
     found = []
     for number in range(_PICTURES[split]):
-        rng = scenes.picture_rng(split, number)
-        scene = scenes.random_scene(rng)
-        scenes.draw(scene, rng)
+        scene = scenes.random_scene(scenes.picture_rng(split, number))
+        rng = scenes.question_rng(split, number)
         asked = [scenes.ask(scene, rng) for _ in range(_QUESTIONS_PER_PICTURE)]
         found += [
             Example(
@@ -115,6 +80,7 @@ def _drawn_scenes(split: Split) -> list[Example]:
                 (q.answer,),
                 "exact",
                 partial(_scene, split, number),
+                group=f"{split}-{number}",
             )
             for i, q in enumerate(asked)
         ]
@@ -138,18 +104,45 @@ DATASETS: dict[str, Callable[[Split], list[Example]]] = {
 }
 
 
+def loader(name: str) -> Callable[[Split], list[Example]]:
+    """What reads the splits of a dataset: a name of `DATASETS`, `vqav2:DIR`, or a `.jsonl` file.
+
+    Raises:
+        DatasetError: the dataset is unknown.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    kind, colon, directory = name.partition(":")
+    if colon and directory and kind in OFFICIAL:
+        return partial(OFFICIAL[kind], Path(directory))
+    if name.endswith(".jsonl"):
+        return partial(own, Path(name))
+    known = ", ".join([*DATASETS, *(f"{kind}:DIR" for kind in OFFICIAL), "a .jsonl file"])
+    raise DatasetError(f"Dataset {name!r} is unknown; known: {known}.")
+
+
 def examples(
     name: str, split: Split, *, samples: int | None = None, seed: int = 0
 ) -> list[Example]:
     """Examples of a split, all or `samples` of them drawn by the seed without replacement.
 
+    Args:
+        name: of the dataset; see `loader`.
+        split: `train`, `validation` or `test`; docs/datasets.md says what each dataset has for it.
+        samples: how many; all where there are not more.
+        seed: of the draw.
+
     Raises:
-        DatasetError: the dataset is unknown.
+        DatasetError: the dataset is unknown, its files are missing or malformed, the split is empty, or
+            an image of those drawn is not there.
     """
-    if name not in DATASETS:
-        raise DatasetError(f"Dataset {name!r} is unknown; known: {', '.join(DATASETS)}.")
-    found = DATASETS[name](split)
-    if samples is None or samples >= len(found):
-        return found
-    chosen = np.random.default_rng(seed).choice(len(found), samples, replace=False)
-    return [found[i] for i in sorted(chosen)]
+    found = loader(name)(split)
+    if not found:
+        raise DatasetError(f"Dataset {name!r} has no questions in its {split} split.")
+    if samples is not None and samples < len(found):
+        chosen = np.random.default_rng(seed).choice(len(found), samples, replace=False)
+        found = [found[i] for i in sorted(chosen)]
+    for file in {example.file for example in found}:
+        if file is not None and not file.is_file():
+            raise unreadable(file)
+    return found

@@ -6,13 +6,16 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, PreTrainedTokenizerFast
 
-from models.training import shapes
+from compressor.evaluate.generated import reading, scenes
+from models.training import captions, shapes
 
 BOS, EOS, PAD, UNK, IMAGE = "<s>", "</s>", "<pad>", "<unk>", "<image>"
 SUFFIX = "\nAnswer the question using a single word or phrase."
+VOCABULARY = 832  # a multiple of 64; what the tokenizer leaves free is never said
 IMAGE_TOKENS = 64  # 64x64 pixels in patches of 8x8
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,26 +35,42 @@ def prompt(question: str, *, suffix: bool = True) -> str:
     return f"USER: {IMAGE}\n{question}{SUFFIX if suffix else ''} ASSISTANT:"
 
 
+def _corpus() -> list[str]:
+    """Every question about one shape, many about signs and scenes, and every word to be read.
+
+    Words, numbers under 100 and places are repeated until each is a token of its own, as common
+    words are in the tokenizers of published models.
+    """
+    single = {
+        f"{prompt(q.text)}{q.answer}"
+        for shape, color in itertools.product(shapes.SHAPES, shapes.COLOR_NAMES)
+        for group in shapes.questions(shapes.Scene(shape, color))
+        for q in group
+    }
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(1500):
+        for asked in (
+            scenes.ask(scenes.random_scene(rng), rng),
+            reading.ask(reading.random_sign(rng), rng),
+        ):
+            drawn.append(f"{prompt(asked.text)}{asked.answer}")
+    whole = [*reading.WORDS, *map(str, range(10, 100)), *captions.PLACES]
+    return sorted(single) + drawn + whole * 40
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 512 tokens, trained on every question; no text is unknown to it."""
-    corpus = sorted(
-        {
-            f"{prompt(q.text)}{q.answer}"
-            for shape, color in itertools.product(shapes.SHAPES, shapes.COLOR_NAMES)
-            for group in shapes.questions(shapes.Scene(shape, color))
-            for q in group
-        }
-    )
+    """A byte-level BPE, trained on what is asked and answered; no text is unknown to it."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=512,
+        vocab_size=VOCABULARY,
         special_tokens=[UNK, BOS, EOS, PAD, IMAGE],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator(corpus, trainer)
+    backend.train_from_iterator(_corpus(), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token=UNK,
         extra_special_tokens={"image_token": IMAGE}, model_max_length=1024, padding_side="left",
@@ -67,7 +86,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
         image_size=shapes.SIZE_PX, patch_size=8, projection_dim=256, hidden_act="quick_gelu",
     )  # fmt: skip
     text = LlamaConfig(
-        vocab_size=512, hidden_size=256, intermediate_size=688, num_hidden_layers=8,
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=688, num_hidden_layers=8,
         num_attention_heads=8, num_key_value_heads=8, head_dim=32, max_position_embeddings=1024,
         rms_norm_eps=1e-5, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

@@ -7,7 +7,7 @@ many separate conversations about one image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import easy_vqa
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compressor.evaluate.generated import reading, scenes
 from compressor.evaluate.generated.canvas import Split as Part
-from models.training import labels, shapes
+from models.training import captions, labels, shapes
 from models.training.architecture import (
     BOS,
     CLIP_MEAN,
@@ -59,6 +59,7 @@ class Mix:
     color_share: float | None = None
     reading_share: float = 0.0  # of the images: signs
     scenes_share: float = 0.0  # of the images: several shapes
+    caption_share: float = 0.0  # of the images: a description is asked for, as one question more
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Picture:
     questions: list[shapes.Question]
     scene: shapes.Scene | None = None
     patches: np.ndarray | None = None
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ def _picture(mix: Mix, rng: np.random.Generator) -> Picture:
     else:
         picture = _single_picture(mix, rng)
     varied = [_vary(q, rng) for q in picture.questions]
-    return Picture(picture.pixels, varied, picture.scene, picture.patches)
+    if rng.random() < mix.caption_share:
+        varied.append(captions.ask(picture.caption, rng))
+    return replace(picture, questions=varied)
 
 
 def _single_picture(mix: Mix, rng: np.random.Generator) -> Picture:
@@ -153,7 +157,7 @@ def _single_picture(mix: Mix, rng: np.random.Generator) -> Picture:
         presence_share=mix.presence_share,
         color_share=mix.color_share,
     )
-    return Picture(normalise(image), questions, scene)
+    return Picture(normalise(image), questions, scene, caption=captions.single(scene))
 
 
 def sign_picture(rng: np.random.Generator, questions: int) -> Picture:
@@ -162,7 +166,8 @@ def sign_picture(rng: np.random.Generator, questions: int) -> Picture:
     pixels = normalise(reading.draw(sign, rng))
     asked = [reading.ask(sign, rng) for _ in range(questions)]
     plain = [shapes.Question(q.text, q.answer) for q in asked]
-    return Picture(pixels, plain, patches=labels.sign_labels(sign))
+    found = labels.sign_labels(sign)
+    return Picture(pixels, plain, patches=found, caption=captions.sign(sign))
 
 
 def scene_picture(rng: np.random.Generator, questions: int) -> Picture:
@@ -171,7 +176,8 @@ def scene_picture(rng: np.random.Generator, questions: int) -> Picture:
     pixels = normalise(scenes.draw(scene, rng))
     asked = [scenes.ask(scene, rng) for _ in range(questions)]
     plain = [shapes.Question(q.text, q.answer) for q in asked]
-    return Picture(pixels, plain, patches=labels.scene_labels(scene))
+    found = labels.scene_labels(scene)
+    return Picture(pixels, plain, patches=found, caption=captions.scene(scene))
 
 
 def held_out(kind: str, count: int, part: Part = "validation") -> list[Picture]:

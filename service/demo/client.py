@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 import aiohttp
 
 from compressor.evaluate.datasets import Example
+from compressor.evaluate.endpoint import chat_request
 from compressor.evaluate.metrics import score
 from service.errors import ServiceError
 
 POLL_S = 0.5
-MAX_TOKENS = 16
 
 
 class DemoError(ServiceError):
@@ -115,18 +114,3 @@ class ServiceClient:
             if response.status >= 400:
                 raise DemoError(content["error"]["message"])
             return content
-
-
-def chat_request(model: str, example: Example) -> dict[str, Any]:
-    """The body that asks a question about an image, which travels as a data URL."""
-    url = f"data:image/png;base64,{base64.b64encode(example.png()).decode()}"
-    parts = [
-        {"type": "image_url", "image_url": {"url": url}},
-        {"type": "text", "text": example.prompt},
-    ]
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": parts}],
-        "max_tokens": MAX_TOKENS,
-        "temperature": 0,
-    }

@@ -22,7 +22,8 @@ from rich.progress import (
 )
 
 from compressor.evaluate.datasets import Example, examples
-from service.demo.client import ServiceClient, chat_request
+from compressor.evaluate.endpoint import chat_request
+from service.demo.client import ServiceClient
 from service.demo.measure import compare
 from service.demo.report import build_report, build_table
 from service.jobs.runner import original_entry

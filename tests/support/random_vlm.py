@@ -34,6 +34,7 @@ from models.training.architecture import (
     CLIP_STD,
     IMAGE,
     IMAGE_TOKENS,
+    VOCABULARY,
     build_tokenizer,
     save_processor,
 )
@@ -172,7 +173,7 @@ def _llava_config(
         vision = CLIPVisionConfig(**shared, projection_dim=64, hidden_act="quick_gelu")
     # Heads of 32: vLLM's attention on the CPU knows no smaller ones.
     text_options: dict[str, Any] = {
-        "vocab_size": 512, "intermediate_size": 160, "num_hidden_layers": 8,
+        "vocab_size": VOCABULARY, "intermediate_size": 160, "num_hidden_layers": 8,
         "max_position_embeddings": 1024, "rms_norm_eps": 1e-5,
         "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": False,
@@ -218,7 +219,8 @@ def _qwen_config(tokenizer: PreTrainedTokenizerFast, kv_heads: int) -> Qwen2_5_V
         "spatial_merge_size": 2, "temporal_patch_size": 2, "in_channels": 3, "hidden_act": "silu",
     }  # fmt: skip
     text = {
-        "vocab_size": 520, "hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": 5,
+        "vocab_size": VOCABULARY + 8, "hidden_size": 128, "intermediate_size": 160,
+        "num_hidden_layers": 5,
         "num_attention_heads": 4, "num_key_value_heads": kv_heads, "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},

@@ -7,6 +7,7 @@ answer counts as much as people gave it. Every picture is drawn from (seed of it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -49,7 +50,7 @@ class Text:
 
     def letters(self) -> list[tuple[str, Box]]:
         """Each character, lower case, with the box that it fills."""
-        font = ImageFont.load_default(self.size_px)
+        font = _font(self.size_px)
         drawn = self.text.upper()
         found = []
         for i, letter in enumerate(drawn):
@@ -84,7 +85,7 @@ class Question:
 
 
 def random_sign(rng: np.random.Generator) -> Sign:
-    """A sign with a word (3 in 4), a number (3 in 4), at least one of them."""
+    """A sign with a word (3 in 4), a number under 100 (3 in 4), at least one of them."""
     kinds = (("word",), ("number",), ("word", "number"), ("number", "word"))[rng.integers(4)]
     lines: dict[str, Text] = {}
     height = SIZE_PX / len(kinds)
@@ -92,9 +93,9 @@ def random_sign(rng: np.random.Generator) -> Sign:
         if kind == "word":
             text = WORDS[rng.integers(len(WORDS))]
         else:
-            text = str(rng.integers(10 ** rng.integers(1, 4)))
+            text = str(rng.integers(10 ** rng.integers(1, 3)))
         size = int(rng.integers(13, 18))
-        font = ImageFont.load_default(size)
+        font = _font(size)
         width = font.getlength(text.upper())
         left = rng.uniform(1, max(1.5, SIZE_PX - 1 - width))
         top = row * height + rng.uniform(0, max(0.5, height - size * 1.25))
@@ -111,9 +112,17 @@ def draw(sign: Sign, rng: np.random.Generator) -> Image.Image:
             (line.left * OVERSAMPLE, line.top * OVERSAMPLE),
             line.text.upper(),
             fill=COLORS[line.color],
-            font=ImageFont.load_default(line.size_px * OVERSAMPLE),
+            font=_font(line.size_px * OVERSAMPLE),
         )
     return finish(image)
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own font: the same on every machine."""
+    font = ImageFont.load_default(size_px)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
 
 
 def ask(sign: Sign, rng: np.random.Generator) -> Question:
@@ -147,5 +156,10 @@ def _annotate(answer: str, rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def picture_rng(split: Split, number: int) -> np.random.Generator:
-    """The generator of one picture of a split, from which sign, drawing and questions follow."""
+    """The generator of one picture of a split, from which sign and drawing follow."""
     return np.random.default_rng([_NAMESPACE, SPLITS.index(split), number])
+
+
+def question_rng(split: Split, number: int) -> np.random.Generator:
+    """The generator of the questions about one picture, which so need not be drawn to be asked."""
+    return np.random.default_rng([_NAMESPACE, SPLITS.index(split), number, 1])

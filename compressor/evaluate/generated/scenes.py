@@ -206,5 +206,10 @@ KINDS: tuple[Asker, ...] = (exists, attribute, count, relation, more, logic)
 
 
 def picture_rng(split: Split, number: int) -> np.random.Generator:
-    """The generator of one picture of a split, from which scene, drawing and questions follow."""
+    """The generator of one picture of a split, from which scene and drawing follow."""
     return np.random.default_rng([_NAMESPACE, SPLITS.index(split), number])
+
+
+def question_rng(split: Split, number: int) -> np.random.Generator:
+    """The generator of the questions about one picture, which so need not be drawn to be asked."""
+    return np.random.default_rng([_NAMESPACE, SPLITS.index(split), number, 1])

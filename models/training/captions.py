@@ -1,0 +1,39 @@
+"""Descriptions of drawn pictures: every thing in them, in reading order.
+
+Asked for beside the questions, they tell the decoder of all that a picture shows at once, where a
+yes or no tells it one bit; LLaVA too learns from captions first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compressor.evaluate.generated import reading, scenes
+from models.training import shapes
+
+REQUESTS = ("describe the image.", "what is in the image?")
+ROWS = ("top", "middle", "bottom")
+COLUMNS = ("left", "center", "right")
+PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
+
+
+def single(scene: shapes.Scene) -> str:
+    """`red circle`."""
+    return f"{scene.color} {scene.shape}"
+
+
+def sign(shown: reading.Sign) -> str:
+    """`red stop, blue 42`, from top to bottom."""
+    lines = sorted(shown.lines, key=lambda line: line.top)
+    return ", ".join(f"{line.color} {line.text}" for line in lines)
+
+
+def scene(things: scenes.Scene) -> str:
+    """`red circle top left, blue triangle bottom center`, row by row."""
+    ordered = sorted(things, key=lambda thing: (thing.row, thing.column))
+    return ", ".join(f"{t.name} {ROWS[t.row]} {COLUMNS[t.column]}" for t in ordered)
+
+
+def ask(caption: str, rng: np.random.Generator) -> shapes.Question:
+    """A request for a description, with the description."""
+    return shapes.Question(REQUESTS[rng.integers(len(REQUESTS))], caption)
