@@ -80,9 +80,9 @@ _LATER = replace(_FIRST, negated_share=0.4, caption_share=0.3)
 
 PUBLISHED = Schedule(
     phases=(
-        Phase(steps=1800, mixes=((1.0, _PATCHES),), tower="alone"),
-        Phase(steps=5000, mixes=((0.4, _FIRST), (1.0, _LATER))),
-        Phase(steps=1500, mixes=((1.0, _LATER),), tower="learning", peak=0.4),
+        Phase(steps=2200, mixes=((1.0, _PATCHES),), tower="alone", peak=1.6),
+        Phase(steps=3400, mixes=((0.4, _FIRST), (1.0, _LATER))),
+        Phase(steps=900, mixes=((1.0, _LATER),), tower="learning", peak=0.4),
     )
 )
 """The model in `models/shapes-llava`."""

@@ -34,13 +34,15 @@ _WORDS = """
 """
 WORDS = tuple(_WORDS.split())
 INK = ("black", "blue", "brown", "red", "teal")  # readable on a light ground
+ADVANCE_PX = 16  # from letter to letter
+LINE_PX = 16
 _NAMESPACE = 0x7EAD
 _ANNOTATORS = 10
 
 
 @dataclass(frozen=True)
 class Text:
-    """One line of text on a sign."""
+    """One line of text on a sign, letters at equal distances."""
 
     text: str
     color: str
@@ -51,13 +53,11 @@ class Text:
     def letters(self) -> list[tuple[str, Box]]:
         """Each character, lower case, with the box that it fills."""
         font = _font(self.size_px)
-        drawn = self.text.upper()
         found = []
-        for i, letter in enumerate(drawn):
-            left, right = font.getlength(drawn[:i]), font.getlength(drawn[: i + 1])
-            _, top, _, bottom = font.getbbox(letter)
-            box = (self.left + left, self.top + top, self.left + right, self.top + bottom)
-            found.append((letter.lower(), box))
+        for i, letter in enumerate(self.text):
+            left, top, right, bottom = font.getbbox(letter.upper())
+            x = self.left + i * ADVANCE_PX + (ADVANCE_PX - (left + right)) / 2
+            found.append((letter, (x + left, self.top + top, x + right, self.top + bottom)))
         return found
 
 
@@ -94,11 +94,13 @@ def random_sign(rng: np.random.Generator) -> Sign:
             text = WORDS[rng.integers(len(WORDS))]
         else:
             text = str(rng.integers(10 ** rng.integers(1, 3)))
-        size = int(rng.integers(13, 18))
-        font = _font(size)
-        width = font.getlength(text.upper())
-        left = rng.uniform(1, max(1.5, SIZE_PX - 1 - width))
-        top = row * height + rng.uniform(0, max(0.5, height - size * 1.25))
+        free = SIZE_PX // ADVANCE_PX - len(text)  # columns
+        left = rng.integers(free + 1) * ADVANCE_PX + rng.uniform(-1, 1)
+        size = int(rng.integers(15, 19))
+        # Lines stand at one of the places that their share of the picture has for them, loosely.
+        places = int(height // LINE_PX)
+        top = row * height + rng.integers(places) * LINE_PX + rng.uniform(0.5, 3.5)
+        top -= _font(size).getbbox("H")[1]
         lines[kind] = Text(text, INK[rng.integers(len(INK))], size, float(left), float(top))
     return Sign(lines.get("word"), lines.get("number"))
 
@@ -108,12 +110,15 @@ def draw(sign: Sign, rng: np.random.Generator) -> Image.Image:
     image = blank(rng)
     canvas = ImageDraw.Draw(image)
     for line in sign.lines:
-        canvas.text(
-            (line.left * OVERSAMPLE, line.top * OVERSAMPLE),
-            line.text.upper(),
-            fill=COLORS[line.color],
-            font=_font(line.size_px * OVERSAMPLE),
-        )
+        font = _font(line.size_px * OVERSAMPLE)
+        for letter, (left, _, right, _) in line.letters():
+            canvas.text(
+                ((left + right) / 2 * OVERSAMPLE, line.top * OVERSAMPLE),
+                letter.upper(),
+                fill=COLORS[line.color],
+                font=font,
+                anchor="ma",
+            )
     return finish(image)
 
 
