@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressor.inputs import mixture
 from compressor.loading import assemble
-from compressor.recipe import Recipe
+from compressor.recipe import Recipe, Recovery
 from compressor.training import Batches, final_hidden, task_loss, warmup_cosine
 from compressor.work import Work
 
@@ -49,11 +49,48 @@ def heal(
     pool = mixture(recipe.calibration.datasets, samples=settings.samples, seed=recipe.seed + 1)
     batches = Batches(processor, pool, batch=settings.batch, seed=recipe.seed, device=device)
     teacher = assemble(original, torch.float32).to(device)
-    student = assemble(candidate, torch.float32).to(device).requires_grad_(True)
-    optimizer = torch.optim.AdamW(
+    student = assemble(candidate, torch.float32).to(device)
+    optimizer = make_optimizer(student, settings)
+    first = _load(work, student, optimizer)
+
+    def keep(done: int) -> None:
+        if done % _SAVE_EVERY == 0 or done == settings.steps:
+            _save(work, student, optimizer, done)
+        advance(done / settings.steps)
+
+    recover(student, teacher, batches, settings, optimizer, first=first, after=keep)
+    return student
+
+
+def make_optimizer(student: nn.Module, settings: Recovery) -> torch.optim.Optimizer:
+    """AdamW over all weights of the student."""
+    student.requires_grad_(True)
+    return torch.optim.AdamW(
         student.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
     )
-    first = _load(work, student, optimizer)
+
+
+def recover(
+    student: nn.Module,
+    teacher: nn.Module,
+    batches: Batches,
+    settings: Recovery,
+    optimizer: torch.optim.Optimizer,
+    *,
+    first: int = 0,
+    after: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Train a student in place, from step `first` on.
+
+    Args:
+        student: float32, on the batches' device.
+        teacher: the original, float32, on the same device; not changed.
+        batches: questions of the training splits.
+        settings: steps, learning rate, weight of the hidden states.
+        optimizer: of the student, see `make_optimizer`.
+        first: how many steps are done already.
+        after: hears the number of steps done, after each.
+    """
     for step in range(first, settings.steps):
         batch = batches.at(step)
         with torch.no_grad():
@@ -67,11 +104,8 @@ def heal(
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-        done = step + 1
-        if done % _SAVE_EVERY == 0 or done == settings.steps:
-            _save(work, student, optimizer, done)
-        advance(done / settings.steps)
-    return student.requires_grad_(False).eval()
+        after(step + 1)
+    student.requires_grad_(False).eval()
 
 
 def relative_distance(hidden: Tensor, wanted: Tensor, used: Tensor) -> Tensor:

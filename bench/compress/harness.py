@@ -1,0 +1,155 @@
+"""Run one cell of the comparison and keep it, so that the harness goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoProcessor
+
+from bench.compress.context import DATASETS, Context
+from bench.compress.methods import METHODS
+from compressor.checkpoint import sha256_of
+from compressor.errors import BudgetError
+from compressor.evaluate.datasets import Example, examples
+from compressor.evaluate.runner import score_examples
+from compressor.heal import make_optimizer, recover
+from compressor.recipe import Recovery
+
+RECOVERY = Recovery(steps=300, learning_rate=5e-4, batch=24, samples=6000)
+_EVALUATION_SEED = 2026
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one budget with one seed."""
+
+    method: str
+    budget: float
+    """How many times fewer FLOPs."""
+    seed: int
+    recovered: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        end = "-recovered" if self.recovered else ""
+        return f"{self.method.replace('/', '-')}-{self.budget:g}x-{self.seed}{end}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell came to."""
+
+    share: float | None
+    """FLOPs over the original's; None: the method cannot reach the budget."""
+    params: int
+    scores: dict[str, list[float]]
+    """Of each question, by dataset."""
+    seconds: float
+    """To compress, with what is shared by all budgets of a seed counted where it was first needed."""
+    recovery_seconds: float = 0.0
+
+
+class Harness:
+    """Cells in a directory, a file each."""
+
+    def __init__(self, source: Path, directory: Path, samples: int) -> None:
+        self.source = source
+        weights = "".join(sha256_of(p) for p in sorted(source.glob("*.safetensors")))
+        self.directory = directory / f"{source.name}-{weights[:8]}-n{samples}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._samples = samples
+        self._contexts: dict[int, Context] = {}
+
+    def context(self, seed: int) -> Context:
+        """What the cells of a seed share."""
+        if seed not in self._contexts:
+            self._contexts = {seed: Context(self.source, self.directory / "work", seed)}
+        return self._contexts[seed]
+
+    def asked(self) -> dict[str, list[Example]]:
+        """The test questions, the same for every cell."""
+        return {
+            name: examples(name, "test", samples=self._samples, seed=_EVALUATION_SEED)
+            for name in DATASETS
+        }
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is done."""
+        return self._path(cell.name).exists()
+
+    def read(self, cell: Cell) -> Outcome | None:
+        """A cell's outcome, if it is done."""
+        path = self._path(cell.name)
+        return Outcome(**json.loads(path.read_text())) if path.exists() else None
+
+    def original(self) -> Outcome:
+        """The original on the same questions."""
+        path = self._path("original")
+        if not path.exists():
+            model = self.context(0).model()
+            self._write(path, Outcome(1.0, _parameters(model), self._score(model), 0.0))
+        return Outcome(**json.loads(path.read_text()))
+
+    def run(self, cell: Cell) -> Outcome:
+        """Compress, recover where it is asked for, ask the questions, keep the outcome."""
+        context, method = self.context(cell.seed), METHODS[cell.method]
+        started = time.monotonic()
+        try:
+            made = method.make(context, 1 / cell.budget)
+        except BudgetError:
+            outcome = Outcome(None, 0, {}, time.monotonic() - started)
+            self._write(self._path(cell.name), outcome)
+            return outcome
+        seconds = time.monotonic() - started
+        spent = self._recover(context, made.model) if cell.recovered else 0.0
+        scores = self._score(made.model)
+        outcome = Outcome(made.share, _parameters(made.model), scores, seconds, spent)
+        self._write(self._path(cell.name), outcome)
+        return outcome
+
+    def _recover(self, context: Context, student: nn.Module) -> float:
+        started = time.monotonic()
+        batches = context.batches(RECOVERY.batch, samples=RECOVERY.samples, offset=1)
+        torch.manual_seed(context.seed)
+        optimizer = make_optimizer(student, RECOVERY)
+        recover(student, context.model(), batches, RECOVERY, optimizer)
+        return time.monotonic() - started
+
+    def _score(self, model: nn.Module) -> dict[str, list[float]]:
+        processor: Any = AutoProcessor.from_pretrained(self.source)
+        return {
+            name: score_examples(model.eval(), processor, chosen)
+            for name, chosen in self.asked().items()
+        }
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.json"
+
+    def _write(self, path: Path, outcome: Outcome) -> None:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(outcome)))
+        temporary.replace(path)
+
+
+def grid(methods: Iterable[str], budgets: Iterable[float], seeds: Iterable[int]) -> list[Cell]:
+    """Cells seed by seed, so that what a seed's methods share is computed once."""
+    chosen, wanted = list(methods), list(budgets)
+    return [
+        Cell(method, budget, seed)
+        for seed in seeds
+        for method in chosen
+        for budget in wanted
+        if seed == 0 or METHODS[method].seeds_matter
+    ]
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,236 @@
+"""The methods that are compared, by name; each makes a model that meets a share of the FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from bench.compress import criteria, selection, surgery
+from bench.compress.context import Context
+from bench.compress.criteria import Ranking
+from bench.compress.selection import Selection
+from compressor.calibrate import LayerStatistics
+from compressor.checkpoint import Tower
+from compressor.families import TowerSpec
+from compressor.job import statistics_piece
+from compressor.loading import assemble, linear_at
+from compressor.pipeline import heal, prune
+from compressor.planning import make
+from compressor.scoring import LayerScores, attention_losses, group_columns
+from compressor.work import digest
+
+Kind = Literal["heads and neurons", "low rank", "both"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A compressed model and its FLOPs as a share of the original's."""
+
+    model: nn.Module
+    share: float
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to compress."""
+
+    name: str
+    kind: Kind
+    what: str
+    make: Callable[[Context, float], Made]
+    seeds_matter: bool = True
+    """Whether another seed (of data and draws) gives another model."""
+
+
+def _structured(
+    rank: Callable[[Context], Ranking],
+    select: Callable[..., Selection],
+    *,
+    biases: bool = False,
+) -> Callable[[Context, float], Made]:
+    def build(context: Context, share: float) -> Made:
+        kept = select(context.specs, rank(context), context.cost, share)
+        model = context.model()
+        surgery.cut(model, context.specs, kept, means=context.moments if biases else None)
+        return Made(model, selection.share_of(context.specs, kept, context.cost))
+
+    return build
+
+
+def _low_rank(*, whitened: bool, adaptive: bool) -> Callable[[Context, float], Made]:
+    def build(context: Context, share: float) -> Made:
+        model, specs, cost = context.model(), context.specs, context.cost
+        moments = context.moments if whitened else None
+        ranks = (
+            surgery.effective_ranks(model, specs, context.moments, cost, share)
+            if adaptive
+            else surgery.uniform_ranks(model, specs, cost, share)
+        )
+        surgery.factor(model, specs, ranks, moments)
+        dense = surgery.ranks_flops(specs, dict.fromkeys(ranks), cost)
+        return Made(model, surgery.ranks_flops(specs, ranks, cost) / dense)
+
+    return build
+
+
+Order = Callable[[Context, TowerSpec, int, LayerScores], Sequence[float]]
+"""A score for each group of a layer; the lowest goes first."""
+
+
+def by_rank(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
+    """Effective rank alone."""
+    return [group.effective_rank for group in layer.groups]
+
+
+def by_ks(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
+    """KS distance alone."""
+    return [group.ks for group in layer.groups]
+
+
+def reversed_score(
+    context: Context, spec: TowerSpec, index: int, layer: LayerScores
+) -> list[float]:
+    """The most informative heads go first."""
+    return [-group.score for group in layer.groups]
+
+
+def by_taylor(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
+    """First-order effect on the loss, with our allocation and compensation."""
+    return context.signals[spec.name, index].group_taylor.tolist()
+
+
+def by_chance(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
+    """Any order, with our allocation and compensation."""
+    return criteria.random([spec], context.seed)[spec.name, index].groups.tolist()
+
+
+def _ours(
+    *, order: Order | None = None, compensate: bool = True, **recipe: Any
+) -> Callable[[Context, float], Made]:
+    """Our pipeline, with a recipe's options, or with heads in another order."""
+
+    def build(context: Context, share: float) -> Made:
+        options = {**recipe, **({} if compensate else {"ridge": 1e9})}
+        job = replace(context.job, recipe=context.recipe(flops=share, **options))
+        scores = dict(context.scores)
+        if order is not None:
+            scores = {t: _reordered(context, t, layers, order) for t, layers in scores.items()}
+        plan = make(job, scores, "flops", share)
+        work = job.work.sub(f"plan-{plan.sha256[:12]}-{digest(options)[:12]}")
+        candidate = heal(job, plan, prune(job, plan, work), work)
+        model = assemble(candidate.directory, torch.float32)
+        work.remove()
+        return Made(model, plan.planned)
+
+    return build
+
+
+def _reordered(
+    context: Context, tower: Tower, layers: list[LayerScores], order: Order
+) -> list[LayerScores]:
+    """The scores of a tower with its heads in another order, and what that order loses."""
+    spec = next(s for s in context.specs if s.name == tower)
+    if spec.attention is None:
+        return layers
+    found = []
+    for index, layer in enumerate(layers):
+        pieces = context.job.work.load_tensors(statistics_piece(spec, index))
+        statistics = LayerStatistics.of_tensors(pieces)
+        scored = order(context, spec, index, layer)
+        ranked = sorted(range(len(scored)), key=lambda g: (scored[g], g))
+        block = context.job.model.block(spec, index)
+        losses = attention_losses(
+            linear_at(block, spec.attention.o).weight.data, statistics.heads, group_columns(spec),
+            ranked, max(statistics.residual_energy, 1e-30),
+        )  # fmt: skip
+        found.append(replace(layer, order=tuple(ranked), attention_loss=tuple(losses)))
+    return found
+
+
+def _baselines() -> tuple[Method, ...]:
+    heads: Kind = "heads and neurons"
+    return (
+        Method(
+            "random", heads, "noise; the same ratio in every layer",
+            _structured(lambda c: criteria.random(c.specs, c.seed), selection.uniform),
+        ),
+        Method(
+            "magnitude", heads, "squared weights; the same ratio in every layer",
+            _structured(lambda c: criteria.magnitude(c.model(), c.specs), selection.uniform),
+            seeds_matter=False,
+        ),
+        Method(
+            "taylor", heads, "first-order effect (Michel et al.); least per FLOP first, globally",
+            _structured(lambda c: criteria.taylor(c.signals), selection.per_cost),
+        ),
+        Method(
+            "entropy", heads, "widest attention goes first, over a tower's layers; neurons: Taylor",
+            _structured(lambda c: criteria.entropy(c.signals), selection.heads_over_layers),
+        ),
+        Method(
+            "hies", heads, "gradient and attention entropy joined (HIES); neurons: Taylor",
+            _structured(lambda c: criteria.hies(c.signals), selection.heads_over_layers),
+        ),
+        Method(
+            "flap", heads, "standardised fluctuation, one threshold, biases (FLAP)",
+            _structured(
+                lambda c: criteria.flap(c.model(), c.specs, c.moments), selection.threshold,
+                biases=True,
+            ),
+        ),
+        Method(
+            "svd", "low rank", "plain SVD of every linear, the same ratio",
+            _low_rank(whitened=False, adaptive=False), seeds_matter=False,
+        ),
+        Method(
+            "svd-llm", "low rank", "whitened SVD of every linear, the same ratio (SVD-LLM)",
+            _low_rank(whitened=True, adaptive=False),
+        ),
+        Method(
+            "swift-svd", "low rank", "whitened SVD, ranks by effective rank (after Swift-SVD)",
+            _low_rank(whitened=True, adaptive=True),
+        ),
+    )  # fmt: skip
+
+
+def _own() -> tuple[Method, ...]:
+    return (
+        Method("ours", "both", "InfoPrune, training-free", _ours()),
+        Method(
+            "ours-trained", "both", "InfoPrune, heads by trained gates", _ours(scheme="trained")
+        ),
+    )
+
+
+def _ablations() -> tuple[Method, ...]:
+    kind: Kind = "both"
+    made = (
+        ("ours/exact", "exact knapsack instead of greedy", _ours(allocation="exact")),
+        ("ours/uniform", "uniform layout", _ours(layout="uniform")),
+        ("ours/no-compensation", "what is kept stays as it was", _ours(compensate=False)),
+        ("ours/erank", "heads by effective rank alone", _ours(order=by_rank)),
+        ("ours/ks", "heads by KS distance alone", _ours(order=by_ks)),
+        ("ours/reversed", "the most informative heads go first", _ours(order=reversed_score)),
+        ("ours/taylor", "heads by first-order effect", _ours(order=by_taylor)),
+        ("ours/chance", "heads in any order", _ours(order=by_chance)),
+    )
+    return (
+        *(Method(name, kind, what, build) for name, what, build in made),
+        Method(
+            "entropy/reversed", "heads and neurons", "narrowest attention goes first",
+            _structured(
+                lambda c: criteria.entropy(c.signals, low_goes_first=True),
+                selection.heads_over_layers,
+            ),
+        ),
+    )  # fmt: skip
+
+
+BASELINES = _baselines()
+OWN = _own()
+ABLATIONS = _ablations()
+METHODS = {m.name: m for m in (*BASELINES, *OWN, *ABLATIONS)}
