@@ -85,7 +85,7 @@ def hies(signals: Mapping[Key, LayerSignals]) -> Ranking:
 
     Neurons by `taylor`, as HIES ranks heads only.
     """
-    found = {}
+    found: dict[Key, Importance] = {}
     for tower in {name for name, _ in signals}:
         layers = {k: s for k, s in signals.items() if k[0] == tower}
         importance = _unit(torch.stack([s.group_taylor for s in layers.values()]))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.checkpoint import Tower
 from compressor.families import TowerSpec
 from compressor.moments import Moments
 from compressor.training import Batch, Batches, final_hidden, task_loss
@@ -32,7 +33,7 @@ class LayerSignals:
     """(groups,): attention entropy in nats over keys, mean over queries and heads."""
 
 
-Key = tuple[str, int]
+Key = tuple[Tower, int]
 """(tower, layer)."""
 
 
