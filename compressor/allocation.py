@@ -8,8 +8,8 @@ programming. `bench/compress` compares the two.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from compressor.families import TowerSpec, leaf
 from compressor.scoring import LayerScores
 
 _BINS = 4000
+_RANKS = 64  # of a matrix are on offer, at the most
 
 
 @dataclass(frozen=True)
@@ -76,32 +77,77 @@ def _slope(a: Option, b: Option) -> float:
 def ffn_frontier(
     spec: TowerSpec, layer: int, scores: LayerScores, cost: Cost, round_to: int
 ) -> tuple[Option, ...]:
-    """The ways to have an FFN: dense, in low rank, or with fewer neurons.
-
-    Ranks of the matrices go together along the frontier of their summed losses: of all matrices the
-    step with the least loss per cost saved comes next, which is the same slope everywhere, an energy
-    threshold on each whitened spectrum that the budget sets. A rank at which factoring costs more than
-    the dense matrix (break-even, `m n / (m + n)`) is no option.
-    """
+    """The ways to have an FFN: dense, in low rank, or with fewer neurons."""
     dense = dict(spec.dense_layer().ranks)
-    whole = cost.ffn(spec, layer, dense, None)
-    found = [Option(whole, 0.0, Choice())]
-    widths = range(round_to, spec.ffn_width, round_to)
+    found = [Option(cost.ffn(spec, layer, dense, None), 0.0, Choice())]
     if spec.attention is not None:  # the projector's inner width is what stock classes fix
         found += [
             Option(cost.ffn(spec, layer, dense, w), scores.width_loss[w], Choice(width=w))
-            for w in widths
+            for w in range(round_to, spec.ffn_width, round_to)
         ]
-    matrices = [leaf(path) for path in spec.matrices]
+    shapes = {leaf(path): spec.matrix_shape(leaf(path)) for path in spec.matrices}
+    steps = low_rank_frontier(
+        shapes, scores, lambda ranks: cost.ffn(spec, layer, {**dense, **ranks}, None), round_to
+    )
+    return (*found, *steps)
+
+
+def attention_frontier(
+    spec: TowerSpec, layer: int, scores: LayerScores, cost: Cost, round_to: int
+) -> tuple[Option, ...]:
+    """The ways to have attention: with fewer groups, in low rank, or both.
+
+    The loss of both is taken as the sum: a matrix whose rows or columns are cut loses at most what the
+    whole one loses at that rank.
+    """
+    found: list[Option] = []
+    names = [leaf(path) for path in spec.projections]
+    for gone, loss in enumerate(scores.attention_loss):
+        heads, kv_heads = (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone
+
+        def price(ranks: Mapping[str, int], heads: int = heads, kv_heads: int = kv_heads) -> float:
+            return cost.attention(spec, layer, heads, kv_heads, ranks)
+
+        found.append(Option(price({}), loss, Choice(gone=gone)))
+        shapes = {k: v for k, v in spec.projection_shapes(heads, kv_heads).items() if k in names}
+        found += [
+            replace(o, loss=o.loss + loss, choice=replace(o.choice, gone=gone))
+            for o in low_rank_frontier(shapes, scores, price, round_to)
+        ]
+    return tuple(found)
+
+
+def low_rank_frontier(
+    shapes: Mapping[str, tuple[int, int]],
+    scores: LayerScores,
+    price: Callable[[Mapping[str, int]], float],
+    round_to: int,
+) -> list[Option]:
+    """Ranks of several matrices, along the frontier of their summed losses.
+
+    Of all matrices the step with the least loss per cost saved comes next, which is the same slope
+    everywhere: an energy threshold on each whitened spectrum that the budget sets. A rank at which
+    factoring costs more than the dense matrix (break-even, `m n / (m + n)`) is no option.
+
+    Args:
+        shapes: (out, in) of each matrix.
+        scores: of the layer.
+        price: what the layer costs with the matrices that are named at these ranks.
+        round_to: ranks are multiples of this.
+    """
+    whole = price({})
     hulls = []
-    for matrix in matrices:
+    for matrix, shape in shapes.items():
         losses = scores.matrix_loss[matrix]
         options = [Option(whole, 0.0, Choice())]
-        for rank in range(round_to, min(spec.matrix_shape(matrix)), round_to):
-            price = cost.ffn(spec, layer, {**dense, matrix: rank}, None)
-            if price < whole:
-                options.append(Option(price, losses[rank], Choice(ranks=((matrix, rank),))))
+        smaller = min(shape)
+        step = max(round_to, smaller // _RANKS // round_to * round_to)
+        for rank in range(step, smaller, step):
+            cheaper = price({matrix: rank})
+            if cheaper < whole:
+                options.append(Option(cheaper, losses[rank], Choice(ranks=((matrix, rank),))))
         hulls.append(convex_hull(options))
+    found: list[Option] = []
     at = [0] * len(hulls)
     while True:
         steps = [
@@ -110,12 +156,12 @@ def ffn_frontier(
             if k + 1 < len(h)
         ]
         if not steps:
-            return tuple(found)
+            return found
         at[min(steps)[1]] += 1
         now = [hull[k] for hull, k in zip(hulls, at, strict=True)]
         ranks = tuple(pair for option in now for pair in option.choice.ranks)
-        price = cost.ffn(spec, layer, {**dense, **dict(ranks)}, None)
-        found.append(Option(price, sum(option.loss for option in now), Choice(ranks=ranks)))
+        loss = sum(option.loss for option in now)
+        found.append(Option(price(dict(ranks)), loss, Choice(ranks=ranks)))
 
 
 def allocate(items: Sequence[Item], budget: float) -> list[Option]:

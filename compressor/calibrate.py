@@ -1,23 +1,27 @@
 """Calibrate: what flows through each layer of the original, as second moments.
 
 One layer runs at a time over all calibration data; of each layer remain the covariance of its
-attention heads' outputs, of its FFN's inputs and hidden units, and the energies of what attention,
-FFN and residual stream carry.
+attention's inputs and heads' outputs, of its FFN's inputs and hidden units, the energy of the residual
+stream, and how errors inside reach it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from compressor.errors import CalibrationError
 from compressor.families import TowerSpec
+from compressor.loading import linear_at
 from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
+
+_PROBE = 0.02
 
 
 @dataclass(frozen=True)
@@ -26,30 +30,34 @@ class LayerStatistics:
 
     heads: Tensor
     """(h d, h d): covariance of the input of the attention's output matrix; empty without attention."""
+    attention_input: Tensor
+    """(D, D): covariance of the normed input of q, k and v; empty without attention."""
     ffn_input: Tensor
     """(reads, reads): covariance of the normed input of the FFN."""
     ffn_hidden: Tensor
     """(ffn_width, ffn_width): covariance of the input of the FFN's output matrix."""
-    ffn_output_energy: float
-    """`E|ffn(x) - mean|^2`."""
+    transfer: Tensor
+    """(len(spec.reading),): for each matrix that reads the stream, the energy that reaches the block's
+    output for noise at the matrix's output of the matrix's own energy; see `measure_transfer`."""
     residual_energy: float
     """`E|h - mean|^2` of the stream behind the layer."""
 
     def tensors(self) -> dict[str, Tensor]:
         """For a safetensors file."""
-        energies = torch.tensor([self.ffn_output_energy, self.residual_energy], dtype=torch.float64)
         return {
             "heads": self.heads,
+            "attention_input": self.attention_input,
             "ffn_input": self.ffn_input,
             "ffn_hidden": self.ffn_hidden,
-            "energies": energies,
+            "transfer": self.transfer,
+            "residual": torch.tensor(self.residual_energy, dtype=torch.float64),
         }
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerStatistics:
         """What `tensors` made."""
-        output, residual = tensors["energies"].tolist()
-        return cls(tensors["heads"], tensors["ffn_input"], tensors["ffn_hidden"], output, residual)
+        names = ("heads", "attention_input", "ffn_input", "ffn_hidden", "transfer")
+        return cls(*(tensors[name] for name in names), float(tensors["residual"]))
 
 
 def calibrate_layer(
@@ -66,12 +74,13 @@ def calibrate_layer(
     Raises:
         CalibrationError: the activations are not finite, or do not vary.
     """
-    heads, ffn_input, ffn_hidden = (Moments(constant=True) for _ in range(3))
-    ffn_output, residual = Energy(), Energy()
+    heads, attention_input, ffn_input, ffn_hidden = (Moments(constant=True) for _ in range(4))
+    residual = Energy()
     attention = spec.attention
+    reads_attention = (attention.fused or attention.q) if attention else ""
     paths = [spec.ffn_inputs[0], spec.ffn_output]
     if attention is not None:
-        paths = [attention.o, spec.ffn_norm, *paths]
+        paths = [attention.o, reads_attention, *paths]
     for i in range(len(stream)):
         hidden, weights = stream.read(i), stream.weights[i].to(stream.device)
         seen, output = look(block, hidden, stream.other(i), *(paths if measure else []))
@@ -82,21 +91,64 @@ def calibrate_layer(
         ffn_hidden.add(seen[spec.ffn_output], weights)
         if attention is not None:
             heads.add(seen[attention.o], weights)
-            ffn_output.add(output - seen[spec.ffn_norm], weights)
-        else:
-            ffn_output.add(output, weights)
+            attention_input.add(seen[reads_attention], weights)
         residual.add(output, weights)
     if not measure:
         return None
+    nothing = torch.zeros(0, 0)
     found = LayerStatistics(
-        heads=second_moment(heads, block, attention.o) if attention else torch.zeros(0, 0),
+        heads=second_moment(heads, block, attention.o) if attention else nothing,
+        attention_input=second_moment(attention_input, block, reads_attention)
+        if attention
+        else nothing,
         ffn_input=second_moment(ffn_input, block, spec.ffn_inputs[0]),
         ffn_hidden=second_moment(ffn_hidden, block, spec.ffn_output),
-        ffn_output_energy=ffn_output.variance,
+        transfer=torch.zeros(len(spec.reading), dtype=torch.float64),
         residual_energy=residual.variance,
     )
     _check(found, spec, stream)
-    return found
+    return replace(found, transfer=measure_transfer(block, spec, stream, found))
+
+
+def measure_transfer(
+    block: nn.Module, spec: TowerSpec, stream: Stream, statistics: LayerStatistics
+) -> Tensor:
+    """(len(spec.reading),) how much of an error at a matrix's output reaches the block's output.
+
+    Noise of `_PROBE` times the energy of the matrix's output is added to it, and the change of the
+    block's output is measured on the first batch. Softmax and activation decide how much an error in q,
+    k, v or a gate matters; no formula of the weights alone tells.
+    """
+    hidden, weights = stream.read(0), stream.weights[0].to(stream.device)
+    weights = weights / weights.sum()
+    _, output = look(block, hidden, stream.other(0))
+    found = []
+    for number, path in enumerate(spec.reading):
+        reads_attention = path in spec.projections
+        covariance = statistics.attention_input if reads_attention else statistics.ffn_input
+        weight = linear_at(block, path).weight.data.cpu().double()
+        energy = float(((weight @ covariance) * weight).sum())
+        with _noise(block, path, _PROBE * energy / len(weight), seed=number):
+            _, disturbed = look(block, hidden, stream.other(0))
+        change = (disturbed - output).reshape(-1, output.shape[-1]).double().square().sum(1)
+        found.append(float(change @ weights.double()) / _PROBE)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@contextmanager
+def _noise(block: nn.Module, path: str, variance: float, *, seed: int) -> Iterator[None]:
+    """White noise of that variance in each output of the module at `path`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def disturb(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        noise = torch.randn(output.shape, generator=generator) * variance**0.5
+        return output + noise.to(output.device)
+
+    handle = block.get_submodule(path).register_forward_hook(disturb)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
@@ -112,7 +164,7 @@ def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
 def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream) -> None:
     """Refuse statistics that say nothing, or too little."""
     where = f"layer {stream.depth} of the {spec.name} tower"
-    for tensor in (found.heads, found.ffn_input, found.ffn_hidden):
+    for tensor in (found.heads, found.attention_input, found.ffn_input, found.ffn_hidden):
         if not bool(torch.isfinite(tensor).all()):
             raise CalibrationError(
                 f"Activations at {where} are not finite; check the model's weights (NaN or infinity) "

@@ -44,6 +44,8 @@ class LayerShape(BaseModel):
     """Rank of each FFN matrix by its module name (`fc1`, `gate_proj`, ...); None = dense."""
     ffn_width: int | None = None
     """Inner width of the FFN where neurons were cut; None = the original's."""
+    attention_ranks: dict[str, int] = {}
+    """Rank of the attention's matrices that are factored, by module name (`q_proj`, ...)."""
 
 
 class Compression(BaseModel):

@@ -8,16 +8,19 @@ from typing import Protocol
 
 from compressor.checkpoint import LayerShape, Tower
 from compressor.families.base import FixedFlops, TowerSpec
-from compressor.flops import attention_flops, ffn_flops, keys_of, positions_of
+from compressor.flops import attention_flops, ffn_flops, keys_of, matrix_flops, positions_of
 
 Ranks = Mapping[str, int | None]
+AttentionRanks = Mapping[str, int]
 
 
 class Cost(Protocol):
     """The unit in which a budget is counted."""
 
-    def attention(self, spec: TowerSpec, layer: int, heads: int, kv_heads: int) -> float:
-        """Cost of one layer's attention."""
+    def attention(
+        self, spec: TowerSpec, layer: int, heads: int, kv_heads: int, ranks: AttentionRanks
+    ) -> float:
+        """Cost of one layer's attention; `ranks` names its matrices that are factored."""
 
     def ffn(self, spec: TowerSpec, layer: int, ranks: Ranks, ffn_width: int | None) -> float:
         """Cost of one layer's FFN."""
@@ -34,10 +37,13 @@ class FlopsCost:
     fixed: FixedFlops
     text_tokens: int
 
-    def attention(self, spec: TowerSpec, layer: int, heads: int, kv_heads: int) -> float:
+    def attention(
+        self, spec: TowerSpec, layer: int, heads: int, kv_heads: int, ranks: AttentionRanks
+    ) -> float:
         """FLOPs of a prompt's attention."""
         n = positions_of(spec, self.fixed, self.text_tokens)
-        return attention_flops(spec, heads, kv_heads, queries=n, keys=keys_of(spec, layer, n))
+        keys = keys_of(spec, layer, n)
+        return attention_flops(spec, heads, kv_heads, ranks, queries=n, keys=keys)
 
     def ffn(self, spec: TowerSpec, layer: int, ranks: Ranks, ffn_width: int | None) -> float:
         """FLOPs of a prompt's FFN."""
@@ -57,9 +63,12 @@ class ParamsCost:
     other: float
     """Parameters outside all matrices of the towers."""
 
-    def attention(self, spec: TowerSpec, layer: int, heads: int, kv_heads: int) -> float:
+    def attention(
+        self, spec: TowerSpec, layer: int, heads: int, kv_heads: int, ranks: AttentionRanks
+    ) -> float:
         """Elements of q, k, v and o."""
-        return 2.0 * spec.width * spec.head_dim * (heads + kv_heads)
+        shapes = spec.projection_shapes(heads, kv_heads)
+        return sum(matrix_flops(shape, ranks.get(name)) for name, shape in shapes.items()) / 2
 
     def ffn(self, spec: TowerSpec, layer: int, ranks: Ranks, ffn_width: int | None) -> float:
         """Elements of the FFN's matrices."""
@@ -80,6 +89,7 @@ def shapes_cost(
         layers = shapes.get(spec.name) or [spec.dense_layer()] * spec.used_layers
         for index, shape in enumerate(layers):
             if spec.attention is not None:
-                total += cost.attention(spec, index, len(shape.heads), len(shape.kv_heads))
+                heads, kv_heads = len(shape.heads), len(shape.kv_heads)
+                total += cost.attention(spec, index, heads, kv_heads, shape.attention_ranks)
             total += cost.ffn(spec, index, shape.ranks, shape.ffn_width)
     return total

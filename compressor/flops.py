@@ -38,16 +38,19 @@ class RequestFlops:
 
 
 def attention_flops(
-    spec: TowerSpec, heads: int, kv_heads: int, *, queries: int, keys: int
+    spec: TowerSpec, heads: int, kv_heads: int, ranks: Mapping[str, int], *, queries: int, keys: int
 ) -> float:
-    """One layer's attention for `queries` new positions that see `keys` positions."""
-    q, kv = heads * spec.head_dim, kv_heads * spec.head_dim
-    projections = 2.0 * queries * spec.width * (2 * q + 2 * kv)
-    return projections + 2.0 * 2.0 * queries * keys * q
+    """One layer's attention for `queries` new positions that see `keys` positions.
+
+    `ranks` names the matrices that are factored.
+    """
+    shapes = spec.projection_shapes(heads, kv_heads)
+    projections = sum(matrix_flops(shape, ranks.get(name)) for name, shape in shapes.items())
+    return queries * projections + 2.0 * 2.0 * queries * keys * heads * spec.head_dim
 
 
 def matrix_flops(shape: tuple[int, int], rank: int | None) -> float:
-    """One FFN matrix for one position, dense (rank None) or factored."""
+    """One matrix for one position, dense (rank None) or factored."""
     rows, columns = shape
     return 2.0 * rows * columns if rank is None else 2.0 * rank * (rows + columns)
 
@@ -71,6 +74,7 @@ def layer_flops(
         spec,
         len(shape.heads),
         len(shape.kv_heads),
+        shape.attention_ranks,
         queries=queries,
         keys=keys_of(spec, layer, keys),
     )

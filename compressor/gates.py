@@ -243,7 +243,7 @@ def gated_layers(
             index,
             redundancy_of(layer),
             energies(spec, index),
-            cost.attention(spec, index, spec.group, 1),
+            cost.attention(spec, index, spec.group, 1, {}),
         )
         for spec in specs
         if spec.attention is not None

@@ -75,29 +75,32 @@ def shrink_block(block: nn.Module, spec: TowerSpec, shape: LayerShape) -> None:
     if spec.attention is not None:
         _shrink_attention(block, spec, spec.attention, shape)
     for path in spec.matrices:
-        old, rank = linear_at(block, path), shape.ranks[leaf(path)]
-        rows, columns = spec.matrix_shape(leaf(path), shape.ffn_width)
-        bias = old.bias is not None
-        if rank is not None:
-            set_module(block, path, FactoredLinear(columns, rows, rank, bias=bias))
-        elif (rows, columns) != (old.out_features, old.in_features):
-            set_module(block, path, empty_linear(columns, rows, bias=bias))
+        _shrink_linear(
+            block, path, spec.matrix_shape(leaf(path), shape.ffn_width), shape.ranks[leaf(path)]
+        )
+
+
+def _shrink_linear(
+    block: nn.Module, path: str, size: tuple[int, int], rank: int | None = None
+) -> None:
+    """A linear of `size` = (out, in) in place of the one at `path`, dense or factored."""
+    old, (rows, columns) = linear_at(block, path), size
+    bias = old.bias is not None
+    if rank is not None:
+        set_module(block, path, FactoredLinear(columns, rows, rank, bias=bias))
+    elif size != (old.out_features, old.in_features):
+        set_module(block, path, empty_linear(columns, rows, bias=bias))
 
 
 def _shrink_attention(
     block: nn.Module, spec: TowerSpec, attention: Attention, shape: LayerShape
 ) -> None:
-    queries = len(shape.heads) * spec.head_dim
-    keys = len(shape.kv_heads) * spec.head_dim
-    rows = {attention.q: queries, attention.k: keys, attention.v: keys}
+    sizes = spec.projection_shapes(len(shape.heads), len(shape.kv_heads))
     if attention.fused is not None:
-        rows = {attention.fused: queries + 2 * keys}
-    for path, count in rows.items():
-        old = linear_at(block, path)
-        set_module(block, path, empty_linear(old.in_features, count, bias=old.bias is not None))
-    old = linear_at(block, attention.o)
-    bias = old.bias is not None
-    set_module(block, attention.o, empty_linear(queries, old.out_features, bias=bias))
+        rows = sum(sizes[leaf(path)][0] for path in (attention.q, attention.k, attention.v))
+        _shrink_linear(block, attention.fused, (rows, spec.width))
+    for path in spec.projections:
+        _shrink_linear(block, path, sizes[leaf(path)], shape.attention_ranks.get(leaf(path)))
     set_head_counts(block, attention, len(shape.heads))
 
 

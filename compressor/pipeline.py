@@ -156,7 +156,7 @@ def score(job: Job) -> dict[Tower, list[LayerScores]]:
                 }
             )
             block = job.model.block(spec, index)
-            paths = (*((spec.attention.o,) if spec.attention else ()), *spec.matrices)
+            paths = (*spec.projections, *spec.matrices)
             matrices = {path: linear_at(block, path).weight.data for path in paths}
             found = score_layer(matrices, statistics, spec)
             job.work.save_json(_scores(spec, index), found.to_json())

@@ -13,7 +13,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from compressor.allocation import Choice, Item, Option, allocate, ffn_frontier
+from compressor.allocation import (
+    Choice,
+    Item,
+    Option,
+    allocate,
+    attention_frontier,
+    ffn_frontier,
+)
 from compressor.checkpoint import LayerShape, Layout, Tower
 from compressor.costs import Cost, shapes_cost
 from compressor.errors import BudgetError
@@ -128,16 +135,7 @@ def build_items(
     items: list[Item] = []
     for index, layer in enumerate(scores):
         if spec.attention is not None:
-            options = tuple(
-                Option(
-                    cost.attention(
-                        spec, index, (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone
-                    ),
-                    loss,
-                    Choice(gone=gone),
-                )
-                for gone, loss in enumerate(layer.attention_loss)
-            )
+            options = attention_frontier(spec, index, layer, cost, round_to)
             items.append(Item(spec.name, (index,), "attention", options))
         items.append(
             Item(spec.name, (index,), "ffn", ffn_frontier(spec, index, layer, cost, round_to))
@@ -165,7 +163,7 @@ def build_uniform_items(
             Option(
                 sum(
                     cost.attention(
-                        spec, i, (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone
+                        spec, i, (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone, {}
                     )
                     for i in layers
                 ),
@@ -204,15 +202,16 @@ def _layers(
     dense = spec.dense_layer()
     layers = []
     for number, layer in enumerate(scores):
-        gone = picked.get((number, "attention"), Choice()).gone
+        attention = picked.get((number, "attention"), Choice())
         ffn = picked[number, "ffn"]
-        kept = tuple(sorted(layer.order[gone:]))
+        kept = tuple(sorted(layer.order[attention.gone :]))
         layers.append(
             PlannedLayer(
                 heads=tuple(g * spec.group + i for g in kept for i in range(spec.group)),
                 kv_heads=kept,
                 ranks={**dense.ranks, **dict(ffn.ranks)},
                 ffn_width=ffn.width,
+                attention_ranks=dict(attention.ranks),
                 neurons=tuple(sorted(layer.neurons[: ffn.width])) if ffn.width else (),
             )
         )

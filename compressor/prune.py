@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from compressor.families import TowerSpec, leaf
+from compressor.families.base import Attention
 from compressor.ffn import factor_linear
-from compressor.heads import fit_linear, keep_columns, keep_rows, prune_heads
+from compressor.heads import fit_linear, head_rows, keep_columns, keep_rows, prune_heads
 from compressor.loading import FactoredLinear, linear_at, set_module
 from compressor.moments import Moments
 from compressor.plan import PlannedLayer
@@ -42,24 +44,23 @@ class _Pair:
         """
         spec, attention = self.spec, self.spec.attention
         after = [spec.ffn_norm] if attention else []
-        is_attention = attention is not None and paths[0] == attention.o
+        in_attention = paths[0] in spec.projections
+        reads = paths[0] if paths[0] in spec.reading else spec.ffn_inputs[0]
         for i in range(len(self.stream)):
             theirs, output = look(
                 self.original, self.original_stream.read(i), self.original_stream.other(i),
-                *after, spec.ffn_inputs[0],
+                *after, reads,
             )  # fmt: skip
             hidden = self.stream.read(i)
-            seen = [paths[0]] if is_attention else [*after, paths[0]]
+            seen = [paths[0]] if in_attention else [*after, paths[0]]
             ours, _ = look(self.block, hidden, self.stream.other(i), *seen, stop=True)
-            if is_attention:
-                targets = [theirs[spec.ffn_norm] - hidden]
-            elif paths[0] == spec.ffn_output:
-                targets = [output - ours[spec.ffn_norm] if attention else output]
-            else:
+            if paths[0] in spec.reading:
                 with torch.inference_mode():
-                    targets = [
-                        linear_at(self.original, p)(theirs[spec.ffn_inputs[0]]) for p in paths
-                    ]
+                    targets = [linear_at(self.original, p)(theirs[reads]) for p in paths]
+            elif in_attention:
+                targets = [theirs[spec.ffn_norm] - hidden]
+            else:
+                targets = [output - ours[spec.ffn_norm] if attention else output]
             yield targets, ours[paths[0]], self.stream.weights[i].to(self.stream.device)
 
 
@@ -84,9 +85,8 @@ def prune_layer(
     """
     block = copy.deepcopy(original)
     pair = _Pair(spec, ridge, original, original_stream, block, stream)
-    if spec.attention is not None and len(layer.heads) < spec.heads:
-        prune_heads(block, spec, spec.attention, layer)
-        _fit(pair, {spec.attention.o: None})
+    if spec.attention is not None:
+        _compress_attention(pair, spec.attention, layer)
     if layer.neurons:
         kept = torch.tensor(layer.neurons)
         for path in spec.ffn_inputs:
@@ -95,10 +95,26 @@ def prune_layer(
     ranks = {path: layer.ranks[leaf(path)] for path in spec.matrices}
     factored = {p: r for p, r in ranks.items() if r is not None and p != spec.ffn_output}
     if factored:
-        _fit(pair, factored, neurons=layer.neurons)
+        _fit(pair, factored, rows=dict.fromkeys(factored, layer.neurons))
     if ranks[spec.ffn_output] is not None or layer.neurons:
         _fit(pair, {spec.ffn_output: ranks[spec.ffn_output]})
     return block
+
+
+def _compress_attention(pair: _Pair, attention: Attention, layer: PlannedLayer) -> None:
+    """Cut heads and factor q, k and v, then fit the output matrix to what is left."""
+    spec, cut = pair.spec, len(layer.heads) < pair.spec.heads
+    if cut:
+        prune_heads(pair.block, spec, attention, layer)
+    ranks = {p: layer.attention_ranks.get(leaf(p)) for p in spec.projections}
+    reading = {p: r for p, r in ranks.items() if r is not None and p != attention.o}
+    if reading:
+        queries = tuple(head_rows(layer.heads, spec.head_dim).tolist())
+        keys = tuple(head_rows(layer.kv_heads, spec.head_dim).tolist())
+        rows = {p: queries if p == attention.q else keys for p in reading}
+        _fit(pair, reading, rows=rows if cut else {})
+    if cut or layer.attention_ranks:
+        _fit(pair, {attention.o: ranks[attention.o]})
 
 
 def run_both(
@@ -110,14 +126,22 @@ def run_both(
             own.write(i, look(each, own.read(i), own.other(i))[1])
 
 
-def _fit(pair: _Pair, ranks: Mapping[str, int | None], *, neurons: tuple[int, ...] = ()) -> None:
-    """Replace the linears at some paths, which have one input, by those fitted to their targets."""
+def _fit(
+    pair: _Pair,
+    ranks: Mapping[str, int | None],
+    *,
+    rows: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> None:
+    """Replace the linears at some paths, which have one input, by those fitted to their targets.
+
+    `rows` says which of a target's components are left of it, where not all are.
+    """
     moments = {
         path: Moments(constant=linear_at(pair.block, path).bias is not None) for path in ranks
     }
     for targets, inputs, weights in pair.batches(list(ranks)):
         for path, target in zip(ranks, targets, strict=True):
-            wanted = target[..., list(neurons)] if neurons else target
+            wanted = target[..., list(rows[path])] if rows.get(path) else target
             moments[path].add(inputs, weights, wanted)
     for path, rank in ranks.items():
         set_module(pair.block, path, _fitted(pair, path, moments[path], rank))

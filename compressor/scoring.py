@@ -43,7 +43,7 @@ class LayerScores:
     attention_loss: tuple[float, ...]
     """[k]: loss when the first k of `order` are gone and the others compensate."""
     matrix_loss: dict[str, tuple[float, ...]]
-    """[r]: loss of an FFN matrix at rank r, from 0 to full."""
+    """[r]: loss of a matrix of attention or FFN at rank r, from 0 to full, by its name."""
     neurons: tuple[int, ...]
     """The FFN's neurons from the most informative to the least."""
     width_loss: tuple[float, ...]
@@ -230,14 +230,12 @@ def score_layer(
         order = sorted(range(len(groups)), key=lambda g: (groups[g].score, g))
         attention = attention_losses(output, statistics.heads, columns, order, residual)
     matrices: dict[str, tuple[float, ...]] = {}
-    for path in spec.matrices:
-        is_output = path == spec.ffn_output
-        covariance = statistics.ffn_hidden if is_output else statistics.ffn_input
-        energies = whitened_energies(weights[path], covariance)
-        # A rank-r input matrix passes on its relative error; the output matrix's error is absolute.
-        scale = (
-            1.0 if is_output else statistics.ffn_output_energy / max(float(energies.sum()), 1e-30)
-        )
+    for path in (*spec.projections, *spec.matrices):
+        energies = whitened_energies(weights[path], _input_of(path, spec, statistics))
+        scale = 1.0  # the error of a matrix that writes the stream is absolute
+        if path in spec.reading:
+            transfer = float(statistics.transfer[spec.reading.index(path)])
+            scale = transfer / max(float(energies.sum()), 1e-30)
         matrices[leaf(path)] = _plain(tail(energies) * scale / residual)
     neurons = neuron_order(weights[spec.ffn_output], statistics.ffn_hidden)
     width = nested_losses(weights[spec.ffn_output], statistics.ffn_hidden, neurons) / residual
@@ -250,6 +248,15 @@ def score_layer(
         # A full width loses nothing; the ridge would say otherwise.
         width_loss=(*_plain(width)[:-1], 0.0),
     )
+
+
+def _input_of(path: str, spec: TowerSpec, statistics: LayerStatistics) -> Tensor:
+    """The covariance of what a matrix reads."""
+    if path == spec.ffn_output:
+        return statistics.ffn_hidden
+    if spec.attention is not None and path == spec.attention.o:
+        return statistics.heads
+    return statistics.attention_input if path in spec.projections else statistics.ffn_input
 
 
 def group_columns(spec: TowerSpec) -> list[Tensor]:

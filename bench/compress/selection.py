@@ -125,7 +125,9 @@ def per_cost(
         losses = torch.cat([torch.zeros(1), r.groups[groups].cumsum(0)])
         options = tuple(
             Option(
-                cost.attention(spec, index, (spec.kv_heads - k) * spec.group, spec.kv_heads - k),
+                cost.attention(
+                    spec, index, (spec.kv_heads - k) * spec.group, spec.kv_heads - k, {}
+                ),
                 float(losses[k]),
                 Choice(gone=k),
             )

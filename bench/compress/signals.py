@@ -71,11 +71,7 @@ def collect_moments(
 
 def linear_paths(spec: TowerSpec) -> tuple[str, ...]:
     """Every linear of a block: attention's four and the FFN's."""
-    attention = spec.attention
-    return (
-        *((attention.q, attention.k, attention.v, attention.o) if attention else ()),
-        *spec.matrices,
-    )
+    return (*spec.projections, *spec.matrices)
 
 
 def collect_signals(

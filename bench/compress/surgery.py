@@ -11,9 +11,9 @@ from bench.compress.criteria import layers_of
 from bench.compress.selection import Selection, planned
 from bench.compress.signals import linear_paths
 from compressor.costs import FlopsCost
-from compressor.families import TowerSpec
+from compressor.families import TowerSpec, leaf
 from compressor.ffn import factor_linear
-from compressor.flops import attention_flops, ffn_flops, keys_of, matrix_flops, positions_of
+from compressor.flops import attention_flops, ffn_flops, keys_of, positions_of
 from compressor.heads import head_rows, keep_columns, keep_rows, make_linear, prune_heads
 from compressor.loading import linear_at, set_module
 from compressor.moments import Moments
@@ -127,17 +127,14 @@ def ranks_flops(specs: Sequence[TowerSpec], ranks: Ranks, cost: FlopsCost) -> fl
         for index in range(spec.used_layers):
             if spec.attention is not None:
                 keys = keys_of(spec, index, n)
-                total += attention_flops(spec, spec.heads, spec.kv_heads, queries=n, keys=keys)
-                q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-                total -= 2.0 * n * spec.width * (2 * q + 2 * kv)
-                for path, rows in zip(linear_paths(spec)[:4], (q, kv, kv, q), strict=True):
-                    rank = ranks[f"{spec.block_path(index)}.{path}"]
-                    total += n * matrix_flops((rows, spec.width), rank)
-            own = {
-                path.rsplit(".", 1)[-1]: ranks[f"{spec.block_path(index)}.{path}"]
-                for path in spec.matrices
-            }
-            total += n * ffn_flops(spec, own, None)
+                own = {
+                    leaf(path): rank
+                    for path in spec.projections
+                    if (rank := ranks[f"{spec.block_path(index)}.{path}"]) is not None
+                }
+                total += attention_flops(spec, spec.heads, spec.kv_heads, own, queries=n, keys=keys)
+            ffn = {leaf(path): ranks[f"{spec.block_path(index)}.{path}"] for path in spec.matrices}
+            total += n * ffn_flops(spec, ffn, None)
     return total
 
 

@@ -69,6 +69,34 @@ class TowerSpec:
         """Paths of the FFN's matrices, the output's last."""
         return (*self.ffn_inputs, self.ffn_output)
 
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """Paths of the attention's matrices that can be factored, the output's last.
+
+        A fused q, k and v stays as it is.
+        """
+        if self.attention is None:
+            return ()
+        a = self.attention
+        return (a.o,) if a.fused is not None else (a.q, a.k, a.v, a.o)
+
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Paths of the matrices that can be factored and do not write the stream."""
+        return (*self.projections[:-1], *self.ffn_inputs)
+
+    def projection_shapes(self, heads: int, kv_heads: int) -> dict[str, tuple[int, int]]:
+        """(out, in) of the attention's four matrices by the last part of their paths."""
+        if self.attention is None:
+            return {}
+        a, q, kv = self.attention, heads * self.head_dim, kv_heads * self.head_dim
+        return {
+            leaf(a.q): (q, self.width),
+            leaf(a.k): (kv, self.width),
+            leaf(a.v): (kv, self.width),
+            leaf(a.o): (self.width, q),
+        }
+
     def dense_layer(self) -> LayerShape:
         """The shape of an untouched layer."""
         return LayerShape(

@@ -1,4 +1,4 @@
-"""Which model answers a name that a client asked for: the model of that name, or an alias's choice. Pure."""
+"""Which model answers a name: the model that has it, or the choice of an alias. Pure."""
 
 from __future__ import annotations
 

@@ -7,8 +7,10 @@ is of `rank` numbers instead of `out`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
@@ -49,11 +51,88 @@ def unpaired(linear: nn.Module) -> nn.Module:
     return UnpairedFactoredLinear(linear.in_factor, linear.out_factor)
 
 
+class SplitQKV(nn.Module):
+    """q, k and v as linears of their own, in the place of vLLM's fused one."""
+
+    def __init__(self, q: nn.Module, k: nn.Module, v: nn.Module) -> None:
+        super().__init__()
+        self.q, self.k, self.v = q, k, v
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """(..., D) -> ((..., q + k + v), None)."""
+        return torch.cat([each(x)[0] for each in (self.q, self.k, self.v)], dim=-1), None
+
+
 def factor_mapper() -> WeightsMapper:
-    """From the file's flat names to the modules': `fc1_in_factor.` -> `fc1.in_factor.`."""
-    return WeightsMapper(
-        orig_to_new_substr={f"{flat}.": f".{flat[1:]}." for flat in factor_names("")}
-    )
+    """From the file's flat names to the modules': `fc1_in_factor.` -> `fc1.in_factor.`.
+
+    Those of q, k and v go to `SplitQKV`, those of the output to the module with its usual name.
+    """
+    places = {name: f"qkv_proj.{name}" for name in ("q", "k", "v")}
+    places |= {"o": "o_proj", "out": "out_proj"}
+    attention = {
+        f".self_attn.{flat}.": f".self_attn.{place}.{flat.removeprefix(f'{name}_')}."
+        for name, place in places.items()
+        for flat in factor_names(name)
+    }
+    rest = {f"{flat}.": f".{flat[1:]}." for flat in factor_names("")}
+    return WeightsMapper(orig_to_new_substr={**attention, **rest})
+
+
+def split_mapper(layers: Any, name: str) -> WeightsMapper:
+    """Undo vLLM's merging of matrices in those of `layers` (`name.0`, ...) that split them."""
+    renamed: dict[str, str | None] = {}
+    for index, layer in enumerate(layers):
+        mlp, attention = getattr(layer, "mlp", None), getattr(layer, "self_attn", None)
+        if hasattr(mlp, "gate"):
+            renamed |= {
+                f"{name}.{index}.mlp.{matrix}_proj.": f"{name}.{index}.mlp.{matrix}."
+                for matrix in ("gate", "up", "down")
+            }
+        if isinstance(getattr(attention, "qkv_proj", None), SplitQKV):
+            path = f"{name}.{index}.self_attn"
+            renamed |= {f"{path}.{m}_proj.": f"{path}.qkv_proj.{m}." for m in ("q", "k", "v")}
+    return WeightsMapper(orig_to_new_substr=renamed)
+
+
+def factor_attention(
+    attention: Any,
+    sizes: Mapping[str, tuple[int, int]],
+    ranks: Mapping[str, int],
+    *,
+    biases: tuple[bool, bool],
+    quant_config: Any,
+    prefix: str,
+    disable_tp: bool = False,
+) -> None:
+    """Put factored matrices into a freshly built attention with `qkv_proj` and an output matrix.
+
+    Args:
+        attention: its `qkv_proj` answers with q, k and v side by side.
+        sizes: (out, in) of q, k, v and the output matrix by their names in the file, in that order.
+        ranks: of those that are factored.
+        biases: whether q, k and v have biases, and whether the output matrix has.
+        quant_config: vLLM's.
+        prefix: of the attention.
+        disable_tp: every tensor-parallel rank computes all of it.
+    """
+    *inputs, output = sizes
+    options = {"quant_config": quant_config, "disable_tp": disable_tp}
+    if any(name in ranks for name in inputs):
+        attention.qkv_proj = SplitQKV(
+            *(
+                column_linear(
+                    sizes[name], ranks.get(name), bias=biases[0],
+                    prefix=f"{prefix}.qkv_proj.{name[0]}", **options,
+                )
+                for name in inputs
+            )
+        )  # fmt: skip
+    if output in ranks:
+        linear = row_linear(
+            sizes[output], ranks[output], bias=biases[1], prefix=f"{prefix}.{output}", **options
+        )
+        setattr(attention, output, linear)
 
 
 def column_linear(

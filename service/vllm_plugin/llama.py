@@ -14,12 +14,18 @@ from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
 from vllm.model_executor.models.llama import LlamaDecoderLayer, LlamaForCausalLM
-from vllm.model_executor.models.utils import WeightsMapper, extract_layer_index
+from vllm.model_executor.models.utils import extract_layer_index
 
 from compressor.checkpoint import LayerShape
 from compressor.errors import CheckpointError
-from service.vllm_plugin.linear import column_linear, row_linear
-from service.vllm_plugin.shapes import head_dim_of, layer_shapes
+from service.vllm_plugin.linear import column_linear, factor_attention, row_linear, split_mapper
+from service.vllm_plugin.shapes import (
+    attention_sizes,
+    has_o_bias,
+    has_qkv_bias,
+    head_dim_of,
+    layer_shapes,
+)
 
 
 class GatedMLP(nn.Module):
@@ -61,18 +67,6 @@ class GatedMLP(nn.Module):
         return output
 
 
-def split_mapper(layers: Any, name: str) -> WeightsMapper:
-    """Undo, for the layers that have a `GatedMLP`, vLLM's merging of gate and up in one matrix."""
-    return WeightsMapper(
-        orig_to_new_substr={
-            f"{name}.{index}.mlp.{matrix}_proj.": f"{name}.{index}.mlp.{matrix}."
-            for index, layer in enumerate(layers)
-            if isinstance(getattr(layer, "mlp", None), GatedMLP)
-            for matrix in ("gate", "up", "down")
-        }
-    )
-
-
 class InfoPruneLlamaLayer(LlamaDecoderLayer):
     """A Llama layer with the heads, KV heads and FFN ranks that `config.json` records for it."""
 
@@ -86,12 +80,21 @@ class InfoPruneLlamaLayer(LlamaDecoderLayer):
         shape = shapes[index]
         check_shards(shape, index)
         super().__init__(vllm_config, prefix, config=with_shape(config, shape))
+        quant_config = self.get_quant_config(vllm_config)
+        factor_attention(
+            self.self_attn,
+            attention_sizes(config, shape),
+            shape.attention_ranks,
+            biases=(has_qkv_bias(config), has_o_bias(config)),
+            quant_config=quant_config,
+            prefix=f"{prefix}.self_attn",
+        )
         if any(rank is not None for rank in shape.ranks.values()):
             self.mlp = GatedMLP(
                 config,
                 shape,
                 bias=getattr(config, "mlp_bias", False),
-                quant_config=self.get_quant_config(vllm_config),
+                quant_config=quant_config,
                 prefix=f"{prefix}.mlp",
             )
 
@@ -119,6 +122,8 @@ def check_shards(shape: LayerShape, index: int) -> None:
     ranks = get_tensor_model_parallel_world_size()
     kv_heads = len(shape.kv_heads)
     fits = kv_heads % ranks == 0 or (ranks % kv_heads == 0 and len(shape.heads) % ranks == 0)
+    if shape.attention_ranks:  # a factored k or v is split by rows, and no row is computed twice
+        fits = kv_heads % ranks == 0
     if not fits:
         raise CheckpointError(
             f"Language layer {index} keeps {len(shape.heads)} heads in {kv_heads} KV groups, which "

@@ -22,9 +22,22 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from compressor.checkpoint import LayerShape
 from compressor.errors import CheckpointError
-from service.vllm_plugin.linear import column_linear, factor_mapper, row_linear, unpaired
-from service.vllm_plugin.llama import GatedMLP, check_shards, split_mapper, with_shape
-from service.vllm_plugin.shapes import checked, expected_qwen_shapes, head_dim_of, layer_shapes
+from service.vllm_plugin.linear import (
+    column_linear,
+    factor_attention,
+    factor_mapper,
+    row_linear,
+    split_mapper,
+    unpaired,
+)
+from service.vllm_plugin.llama import GatedMLP, check_shards, with_shape
+from service.vllm_plugin.shapes import (
+    attention_sizes,
+    checked,
+    expected_qwen_shapes,
+    head_dim_of,
+    layer_shapes,
+)
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -97,6 +110,12 @@ def compress_blocks(
             quant_config=quant_config,
             prefix=f"{prefix}.{index}.attn",
         )
+        if (rank := shape.attention_ranks.get("proj")) is not None:
+            size = (config.hidden_size, len(shape.heads) * head_dim)
+            block.attn.proj = row_linear(
+                size, rank, bias=True, quant_config=quant_config,
+                prefix=f"{prefix}.{index}.attn.proj", disable_tp=data_parallel,
+            )  # fmt: skip
         block.mlp = GatedMLP(
             config, shape, bias=True, quant_config=quant_config, prefix=f"{prefix}.{index}.mlp",
             disable_tp=data_parallel,
@@ -147,6 +166,10 @@ def compress_decoder(model: Any, config: Any, vllm_config: VllmConfig, *, prefix
             cache_config=vllm_config.cache_config,
             prefix=f"{path}.self_attn",
         )
+        factor_attention(
+            layer.self_attn, attention_sizes(text, shape), shape.attention_ranks,
+            biases=(True, False), quant_config=quant_config, prefix=f"{path}.self_attn",
+        )  # fmt: skip
         if any(rank is not None for rank in shape.ranks.values()):
             layer.mlp = GatedMLP(
                 text, shape, bias=False, quant_config=quant_config, prefix=f"{path}.mlp"

@@ -37,6 +37,21 @@ def has_qkv_bias(text: Any) -> bool:
     return text.model_type == "qwen2" or bool(getattr(text, "attention_bias", False))
 
 
+def has_o_bias(text: Any) -> bool:
+    """Whether a decoder's attention output has a bias."""
+    return bool(getattr(text, "attention_bias", False)) and text.model_type != "qwen2"
+
+
+def attention_sizes(
+    config: Any, shape: LayerShape, *, output: str = "o_proj"
+) -> dict[str, tuple[int, int]]:
+    """(out, in) of q, k, v and the output matrix of a layer."""
+    head_dim, width = head_dim_of(config), config.hidden_size
+    queries, keys = len(shape.heads) * head_dim, len(shape.kv_heads) * head_dim
+    sizes = {"q_proj": (queries, width), "k_proj": (keys, width), "v_proj": (keys, width)}
+    return {**sizes, output: (width, queries)}
+
+
 def expected_shapes(config: Any) -> Shapes:
     """The shape of each linear of the projector and of both towers' layers, by the hub's name.
 
@@ -44,13 +59,12 @@ def expected_shapes(config: Any) -> Shapes:
     """
     vision, text = config.vision_config, config.text_config
     mlp_bias = bool(getattr(text, "mlp_bias", False))
-    o_bias = bool(getattr(text, "attention_bias", False)) and text.model_type != "qwen2"
     towers: tuple[tuple[Tower, str, _Layer], ...] = (
         ("vision", "vision_tower.vision_model.encoder.layers",
          _Layer(vision, "out_proj", ("fc1",), "fc2", qkv_bias=True, o_bias=True, mlp_bias=True)),
         ("language", "language_model.model.layers",
          _Layer(text, "o_proj", ("gate_proj", "up_proj"), "down_proj",
-                qkv_bias=has_qkv_bias(text), o_bias=o_bias, mlp_bias=mlp_bias)),
+                qkv_bias=has_qkv_bias(text), o_bias=has_o_bias(text), mlp_bias=mlp_bias)),
     )  # fmt: skip
     width, bias = text.hidden_size, config.multimodal_projector_bias
     ranks = next((s.ranks for s in layer_shapes(config, "projector")), {})
@@ -82,7 +96,8 @@ def expected_qwen_shapes(config: Any) -> Shapes:
         path = f"visual.blocks.{index}"
         rows = len(shape.heads) * (vision.hidden_size // vision.num_heads)
         shapes |= _linear(f"{path}.attn.qkv", 3 * rows, vision.hidden_size, bias=True)
-        shapes |= _linear(f"{path}.attn.proj", vision.hidden_size, rows, bias=True)
+        size = (vision.hidden_size, rows)
+        shapes |= matrix(f"{path}.attn.proj", size, shape.attention_ranks.get("proj"), bias=True)
         shapes |= tower.ffn_tensors(path, shape)
     return shapes
 
@@ -126,12 +141,11 @@ class _Layer:
 
     def tensors(self, path: str, shape: LayerShape) -> Shapes:
         """The tensors of the layer at `path`, by name."""
-        width = self.config.hidden_size
-        head_dim = head_dim_of(self.config)
-        queries, keys = len(shape.heads) * head_dim, len(shape.kv_heads) * head_dim
-        tensors = _linear(f"{path}.self_attn.{self.output}", width, queries, bias=self.o_bias)
-        for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-            tensors |= _linear(f"{path}.self_attn.{name}", rows, width, bias=self.qkv_bias)
+        tensors: Shapes = {}
+        for name, size in attention_sizes(self.config, shape, output=self.output).items():
+            bias = self.o_bias if name == self.output else self.qkv_bias
+            rank = shape.attention_ranks.get(name)
+            tensors |= matrix(f"{path}.self_attn.{name}", size, rank, bias=bias)
         return tensors | self.ffn_tensors(path, shape)
 
     def ffn_tensors(self, path: str, shape: LayerShape) -> Shapes:

@@ -14,16 +14,16 @@ from vllm.model_executor.models.siglip import SiglipVisionModel
 from vllm.model_executor.models.vision import is_vit_use_data_parallel
 
 from compressor.checkpoint import LayerShape
-from service.vllm_plugin.linear import column_linear, row_linear
-from service.vllm_plugin.shapes import head_dim_of
+from service.vllm_plugin.linear import column_linear, factor_attention, row_linear, split_mapper
+from service.vllm_plugin.shapes import attention_sizes, head_dim_of
 
 
 class PrunedVisionAttention(nn.Module):
-    """The attention of both kinds, with `heads` heads of the original dimension."""
+    """The attention of both kinds, with any number of heads of the original dimension."""
 
-    def __init__(self, config: Any, heads: int, *, quant_config: Any, prefix: str) -> None:
+    def __init__(self, config: Any, shape: LayerShape, *, quant_config: Any, prefix: str) -> None:
         super().__init__()
-        head_dim = head_dim_of(config)
+        head_dim, heads = head_dim_of(config), len(shape.heads)
         tp_size = get_tensor_model_parallel_world_size()
         # Heads that cannot be shared out evenly are computed by every rank: a tower runs once.
         disable_tp = is_vit_use_data_parallel() or heads % tp_size != 0
@@ -35,6 +35,10 @@ class PrunedVisionAttention(nn.Module):
         self.out_proj = RowParallelLinear(
             heads * head_dim, config.hidden_size, prefix=f"{prefix}.out_proj", **options
         )
+        factor_attention(
+            self, attention_sizes(config, shape, output="out_proj"), shape.attention_ranks,
+            biases=(True, True), prefix=prefix, **options,
+        )  # fmt: skip
         self.attn = MMEncoderAttention(
             heads if disable_tp else heads // tp_size,
             head_dim,
@@ -85,8 +89,9 @@ def compress_tower(
     for index, (layer, shape) in enumerate(zip(model.encoder.layers, shapes, strict=False)):
         path = f"{prefix}.vision_model.encoder.layers.{index}"
         layer.self_attn = PrunedVisionAttention(
-            model.config, len(shape.heads), quant_config=quant_config, prefix=f"{path}.self_attn"
+            model.config, shape, quant_config=quant_config, prefix=f"{path}.self_attn"
         )
         layer.mlp = SmallerVisionMLP(
             model.config, shape, quant_config=quant_config, prefix=f"{path}.mlp"
         )
+    model.hf_to_vllm_mapper |= split_mapper(model.encoder.layers, "encoder.layers")

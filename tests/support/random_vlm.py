@@ -143,7 +143,10 @@ def uneven_towers(kv_heads: int = HEADS) -> Towers:
 
 
 def _uneven(spec: TowerSpec, index: int) -> LayerShape:
-    """Fewer groups in each layer; dense, factored, narrow, partly factored, narrow and factored."""
+    """Fewer groups in each layer; dense, factored, narrow, partly factored, narrow and factored.
+
+    Of the attention nothing, all but v, the output alone, or v alone is factored.
+    """
     kept = tuple(range(index % max(1, spec.kv_heads), spec.kv_heads))
     names = [leaf(path) for path in spec.matrices]
     ranks: dict[str, int | None] = dict.fromkeys(names)
@@ -155,11 +158,15 @@ def _uneven(spec: TowerSpec, index: int) -> LayerShape:
         ranks[names[-1]] = 9
     if pattern in (2, 4):
         width = spec.ffn_width // 2 - 3
+    projections = [leaf(path) for path in spec.projections]
+    q, k, v, o = [None] * (4 - len(projections)) + projections
+    chosen = ((), (q, k, o), (o,), (v,))[index % 4]
     return LayerShape(
         heads=tuple(g * spec.group + i for g in kept for i in range(spec.group)),
         kv_heads=kept,
         ranks=ranks,
         ffn_width=width,
+        attention_ranks={name: 7 + 2 * i for i, name in enumerate(chosen) if name},
     )
 
 

@@ -1,0 +1,157 @@
+"""The harness that compares methods: budgets are met, tensors shrink, signals are what they say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.compress import criteria, selection, surgery
+from bench.compress.criteria import Ranking
+from bench.compress.selection import Selection
+from bench.compress.signals import collect_moments, collect_signals
+from bench.compress.tables import Row, accuracy_table
+from compressor.costs import FlopsCost
+from compressor.errors import BudgetError
+from compressor.families import TowerSpec
+from compressor.inputs import mixture, prepare
+from compressor.job import Job, open_job
+from compressor.loading import assemble
+from compressor.planning import cost_model
+from compressor.recipe import parse_recipe
+from compressor.training import Batches
+from tests.support.random_vlm import write_random_vlm
+
+Select = Callable[[tuple[TowerSpec, ...], Ranking, FlopsCost, float], Selection]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    path = tmp_path_factory.mktemp("model") / "random"
+    write_random_vlm(path, "clip-mistral")
+    return open_job(path, parse_recipe({"flops": 0.5}), path.parent / "out")
+
+
+@pytest.fixture(scope="module")
+def cost(job: Job) -> FlopsCost:
+    found = cost_model(job, "flops")
+    assert isinstance(found, FlopsCost)
+    return found
+
+
+SELECTIONS: dict[str, Select] = {
+    "uniform": selection.uniform,
+    "heads over layers": selection.heads_over_layers,
+    "threshold": selection.threshold,
+    "per cost": selection.per_cost,
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_a_selection_meets_its_budget_and_the_model_runs(
+    name: str, share: float, job: Job, cost: FlopsCost
+) -> None:
+    ranking = criteria.random(job.specs, seed=1)
+    kept = SELECTIONS[name](job.specs, ranking, cost, share)
+    assert 0.75 * share < selection.share_of(job.specs, kept, cost) <= share
+    assert all(each.groups and each.neurons for each in kept.values())
+    model = assemble(job.source, torch.float32)
+    before = sum(p.numel() for p in model.parameters())
+    surgery.cut(model, job.specs, kept)
+    assert sum(p.numel() for p in model.parameters()) < before
+    batch = prepare(job.processor, mixture(["easy-vqa"], samples=2, seed=0))[0]
+    assert torch.isfinite(model(**batch).logits).all()
+
+
+def test_a_budget_below_the_smallest_selection_is_refused(job: Job, cost: FlopsCost) -> None:
+    with pytest.raises(BudgetError):
+        selection.uniform(job.specs, criteria.random(job.specs, seed=0), cost, 0.01)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_ranks_meet_the_budget_and_factors_are_smaller(
+    adaptive: bool, job: Job, cost: FlopsCost
+) -> None:
+    model = assemble(job.source, torch.float32)
+    batches = prepare(job.processor, mixture(["easy-vqa"], samples=4, seed=0))
+    moments = collect_moments(model, job.specs, batches)
+    ranks = (
+        surgery.effective_ranks(model, job.specs, moments, cost, 0.6)
+        if adaptive
+        else surgery.uniform_ranks(model, job.specs, cost, 0.6)
+    )
+    dense = surgery.ranks_flops(job.specs, dict.fromkeys(ranks), cost)
+    assert 0.55 < surgery.ranks_flops(job.specs, ranks, cost) / dense <= 0.6
+    before = sum(p.numel() for p in model.parameters())
+    surgery.factor(model, job.specs, ranks, moments)
+    assert sum(p.numel() for p in model.parameters()) < before
+    assert torch.isfinite(model(**batches[0]).logits).all()
+
+
+def test_whitening_keeps_outputs_nearer_than_plain_svd(job: Job, cost: FlopsCost) -> None:
+    model = assemble(job.source, torch.float32)
+    batches = prepare(job.processor, mixture(["easy-vqa"], samples=32, seed=0))
+    moments = collect_moments(model, job.specs, batches)
+    ranks = surgery.uniform_ranks(model, job.specs, cost, 0.6)
+    name = "model.language_model.layers.0.mlp.down_proj"
+    weight = model.get_submodule(name).weight.data.double()
+    gram = moments[name].gram[:-1, :-1]
+    losses = []
+    for given in (None, moments):
+        changed = copy.deepcopy(model)
+        surgery.factor(changed, job.specs, ranks, given)
+        layer = changed.get_submodule(name)
+        gap = weight - layer.out_factor.weight.double() @ layer.in_factor.weight.double()
+        losses.append(float(((gap @ gram) * gap).sum()))
+    assert losses[1] < losses[0]
+
+
+def test_signals_follow_the_loss(job: Job) -> None:
+    """A group whose output matrix is zero has no first-order effect; its entropy stays."""
+    model = assemble(job.source, torch.float32)
+    spec = next(s for s in job.specs if s.name == "language")
+    block = spec.blocks(model)[2]
+    rows = spec.group * spec.head_dim
+    block.get_submodule("self_attn.o_proj").weight.data[:, rows : 2 * rows] = 0
+    model.set_attn_implementation("eager")
+    pool = mixture(["easy-vqa"], samples=8, seed=0)
+    batches = Batches(job.processor, pool, batch=4, seed=0, device=torch.device("cpu"))
+    found = collect_signals(model, job.specs, batches)
+    layer = found["language", 2]
+    assert layer.group_taylor[1] == 0
+    assert layer.group_taylor[0] > 0
+    assert (layer.entropy > 0).all()
+    assert layer.neuron_taylor.shape == (spec.ffn_width,)
+
+
+def test_flap_biases_keep_the_mean_output(job: Job, cost: FlopsCost, tmp_path: Path) -> None:
+    del tmp_path
+    model = assemble(job.source, torch.float32)
+    batches = prepare(job.processor, mixture(["easy-vqa"], samples=8, seed=0))
+    moments = collect_moments(model, job.specs, batches)
+    kept = selection.threshold(job.specs, criteria.flap(model, job.specs, moments), cost, 0.7)
+    name, index = "language", 0
+    neurons = list(kept[name, index].neurons)
+    path = f"model.language_model.layers.{index}.mlp.down_proj"
+    mean = moments[path].gram[:-1, -1] / moments[path].gram[-1, -1]
+    before = model.get_submodule(path).weight.data.double() @ mean
+    surgery.cut(model, job.specs, kept, means=moments)
+    layer = model.get_submodule(path)
+    after = layer.weight.data.double() @ mean[neurons] + layer.bias.data
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_the_table_marks_the_best_and_who_cannot() -> None:
+    rows = [
+        Row("ours", 2.0, False, 0.5, {"a": 0.9}, 0.9, (0.9, 0.9), None, 1.0),
+        Row("random", 2.0, False, 0.5, {"a": 0.5}, 0.5, (0.4, 0.6), None, 1.0),
+        Row("svd", 2.0, False, None, {}, float("nan"), (), None, 0.0),
+    ]
+    lines = accuracy_table(rows, ["ours", "random", "svd", "taylor"], [2.0]).splitlines()[2:]
+    assert [line.split("|")[2].strip() for line in lines] == [
+        "**90.0** (90.0-90.0)", "50.0 (40.0-60.0)", "cannot", "-",
+    ]  # fmt: skip
