@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
 TIMEOUT_S = {"unit": 30, "integration": 120, "e2e": 600}
+FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))  # for a machine that does other things too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,4 +21,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.path} must be in one of {', '.join(TIMEOUT_S)}/.")
         item.add_marker(getattr(pytest.mark, folder))
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT_S[folder]))
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S[folder] * FACTOR))

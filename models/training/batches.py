@@ -60,6 +60,7 @@ class Mix:
     reading_share: float = 0.0  # of the images: signs
     scenes_share: float = 0.0  # of the images: several shapes
     caption_share: float = 0.0  # of the images: a description is asked for, as one question more
+    scene_kinds: tuple[scenes.Asker, ...] = scenes.KINDS  # of questions about several shapes
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,10 @@ def _picture(mix: Mix, rng: np.random.Generator) -> Picture:
     drawn = mix.reading_share + mix.scenes_share
     kind = rng.random() if drawn else 1.0
     if kind < drawn:
-        make = sign_picture if kind < mix.reading_share else scene_picture
-        picture = make(rng, mix.questions)
+        if kind < mix.reading_share:
+            picture = sign_picture(rng, mix.questions)
+        else:
+            picture = scene_picture(rng, mix.questions, mix.scene_kinds)
     else:
         picture = _single_picture(mix, rng)
     varied = [_vary(q, rng) for q in picture.questions]
@@ -170,11 +173,13 @@ def sign_picture(rng: np.random.Generator, questions: int) -> Picture:
     return Picture(pixels, plain, patches=found, caption=captions.sign(sign))
 
 
-def scene_picture(rng: np.random.Generator, questions: int) -> Picture:
-    """A scene of several shapes with that many questions."""
+def scene_picture(
+    rng: np.random.Generator, questions: int, kinds: tuple[scenes.Asker, ...] = scenes.KINDS
+) -> Picture:
+    """A scene of several shapes with that many questions of some kinds."""
     scene = scenes.random_scene(rng)
     pixels = normalise(scenes.draw(scene, rng))
-    asked = [scenes.ask(scene, rng) for _ in range(questions)]
+    asked = [scenes.ask(scene, rng, kinds) for _ in range(questions)]
     plain = [shapes.Question(q.text, q.answer) for q in asked]
     found = labels.scene_labels(scene)
     return Picture(pixels, plain, patches=found, caption=captions.scene(scene))

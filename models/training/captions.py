@@ -34,6 +34,19 @@ def scene(things: scenes.Scene) -> str:
     return ", ".join(f"{t.name} {ROWS[t.row]} {COLUMNS[t.column]}" for t in ordered)
 
 
+def locate(things: scenes.Scene, rng: np.random.Generator) -> scenes.Question:
+    """`where is the red circle?`: its place, or for a thing that is not there, as often, `nowhere`.
+
+    Between describing and answering yes or no: the same look-up, with more than one bit to learn from.
+    """
+    if rng.random() < 0.5:
+        return scenes.Question(f"where is the {scenes.absent(things, rng)}?", "nowhere")
+    thing = things[rng.integers(len(things))]
+    return scenes.Question(
+        f"where is the {thing.name}?", f"{ROWS[thing.row]} {COLUMNS[thing.column]}"
+    )
+
+
 def ask(caption: str, rng: np.random.Generator) -> shapes.Question:
     """A request for a description, with the description."""
     return shapes.Question(REQUESTS[rng.integers(len(REQUESTS))], caption)

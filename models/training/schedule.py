@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from compressor.evaluate.generated import scenes
+from models.training import captions
 from models.training.batches import Mix
 
 Tower = Literal["alone", "frozen", "learning"]
@@ -19,10 +21,12 @@ class Phase:
     mixes: tuple[tuple[float, Mix], ...]  # (up to which share of the steps, what a batch holds)
     tower: Tower = "frozen"
     peak: float = 1.0  # of the schedule's peak learning rate
+    decay_share: float = 0.4  # of the steps, the last ones: the rate falls
+    align: bool = False  # patches with the words for what they show
 
-    def lr(self, index: int, *, peak: float, warmup: int = 100, decay_share: float = 0.4) -> float:
+    def lr(self, index: int, *, peak: float, warmup: int = 100) -> float:
         """The learning rate of the phase's step `index`."""
-        left = (self.steps - index) / max(1.0, decay_share * self.steps)
+        left = (self.steps - index) / max(1.0, self.decay_share * self.steps)
         return peak * self.peak * min(1.0, (index + 1) / warmup) * min(1.0, left)
 
     def mix(self, index: int) -> Mix:
@@ -76,13 +80,28 @@ _FIRST = Mix(
     scenes_share=0.45,
     caption_share=0.8,
 )
-_LATER = replace(_FIRST, negated_share=0.4, caption_share=0.3)
+_LOOK_UP = replace(
+    _FIRST,
+    questions=9,
+    negated_share=0.05,
+    presence_share=0.85,
+    reading_share=0.1,
+    scenes_share=0.5,
+    caption_share=0.4,
+    scene_kinds=(captions.locate, captions.locate, scenes.exists, scenes.exists, scenes.count,
+                 scenes.attribute),
+)  # fmt: skip
+_ALL = replace(_FIRST, negated_share=0.4, reading_share=0.2, scenes_share=0.5, caption_share=0.2)
 
 PUBLISHED = Schedule(
     phases=(
         Phase(steps=2200, mixes=((1.0, _PATCHES),), tower="alone", peak=1.6),
-        Phase(steps=3400, mixes=((0.4, _FIRST), (1.0, _LATER))),
-        Phase(steps=900, mixes=((1.0, _LATER),), tower="learning", peak=0.4),
+        Phase(steps=1300, mixes=((1.0, _FIRST),), decay_share=0.0),
+        Phase(steps=1000, mixes=((1.0, _LOOK_UP),), decay_share=0.0),
+        Phase(steps=300, mixes=((1.0, _ALL),), decay_share=0.0),
+        Phase(steps=900, mixes=((1.0, _LOOK_UP),), decay_share=0.0, align=True),
+        Phase(steps=1300, mixes=((1.0, _ALL),), align=True),
+        Phase(steps=300, mixes=((1.0, _ALL),), tower="learning", peak=0.4, align=True),
     )
 )
 """The model in `models/shapes-llava`."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,14 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration
 
+from compressor.evaluate.generated.canvas import COLOR_NAMES, SHAPES
 from models.training import shapes
 from models.training.architecture import build_config, build_tokenizer
 from models.training.batches import Batch, Picture, held_out, make_batch, pack
-from models.training.labels import FIELDS, IGNORED
+from models.training.labels import FIELDS, IGNORED, TEXTS
 from models.training.schedule import PUBLISHED, Schedule
 
 STATE = "state.safetensors"
 SAVE_EVERY_STEPS = 100
+_ALIGNMENT_SCALE = 16.0
 _FIELD_SHARES = {"letter": 3.0, "text": 2.0}  # the hardest fields count more
 KINDS = ("easy-vqa", "drawn-text", "drawn-scenes")
 
@@ -43,6 +47,10 @@ class Trainee(nn.Module):
         width = self.llava.config.vision_config.hidden_size
         self.shape_probe = nn.Linear(width, len(shapes.SHAPES))
         self.color_probe = nn.Linear(width, len(shapes.COLORS))
+        self.words = {
+            field: word_ids(self.tokenizer, names)
+            for field, names in (("shape", SHAPES), ("color", COLOR_NAMES), ("text", TEXTS))
+        }
         self.patch_probes = nn.ModuleDict({k: nn.Linear(width, n) for k, n in FIELDS.items()})
 
     def visual_features(self, pixels: Tensor) -> Tensor:
@@ -80,6 +88,25 @@ class Trainee(nn.Module):
             losses.append(share * (each * weight).sum() / weight.sum().clamp_min(1))
         return torch.stack(losses).mean()
 
+    def alignment_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the words for what a patch shows, by cosine to the word embeddings; scalar.
+
+        Looking a thing up means to match the words of a question with patches. Where a red circle's
+        patch lies near the embeddings of "red" and "circle", one attention head can do that; left to
+        itself, yes and no stayed at chance level for thousands of steps (docs/log.md).
+        """
+        words = F.normalize(self.llava.get_input_embeddings().weight, dim=1)
+        visual = F.normalize(self.llava.model.multi_modal_projector(features).float(), dim=2)
+        logits = (_ALIGNMENT_SCALE * visual @ words.T).log_softmax(2)  # (B, 64, vocabulary)
+        losses = []
+        for field, table in self.words.items():
+            target = batch.patches[:, list(FIELDS).index(field)]  # (B, 64)
+            shown = target > 0
+            if shown.any():
+                ids = table[target[shown] - 1]  # (N, 2)
+                losses.append(-logits[shown].gather(1, ids).mean())
+        return torch.stack(losses).mean() if losses else logits.sum() * 0
+
     def answer_logits(self, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) and targets (N,) at the N answer tokens of the batch."""
         llava = self.llava
@@ -97,6 +124,11 @@ class Trainee(nn.Module):
         return llava.lm_head(hidden[answers]), batch.targets[answers]
 
 
+def word_ids(tokenizer: Any, words: Sequence[str]) -> Tensor:
+    """(words, 2): the last token of each word, as it begins an answer and within a sentence."""
+    return torch.tensor([[tokenizer.encode(f"{s}{w}")[-1] for s in ("", " ")] for w in words])
+
+
 def train_step(
     model: Trainee, optimizer: torch.optim.Optimizer, schedule: Schedule, step: int
 ) -> dict[str, float]:
@@ -111,7 +143,11 @@ def train_step(
         logits, targets = model.answer_logits(features, batch)
         answer_loss = F.cross_entropy(logits, targets)
         record["answer_loss"] = answer_loss.item()
-        loss = answer_loss + (0.3 * probe_loss if phase.tower == "learning" else 0.0)
+        aligned = model.alignment_loss(features, batch) if phase.align else torch.zeros(())
+        record["alignment_loss"] = aligned.item()
+        loss = (
+            answer_loss + 0.5 * aligned + (0.3 * probe_loss if phase.tower == "learning" else 0.0)
+        )
     for group in optimizer.param_groups:
         group["lr"] = schedule.lr(step)
     optimizer.zero_grad(set_to_none=True)  # parameters without a gradient are not moved

@@ -91,10 +91,11 @@ def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
 Asker = Callable[[Scene, np.random.Generator], Question | None]
 
 
-def ask(scene: Scene, rng: np.random.Generator) -> Question:
-    """One question about a scene: first its kind is drawn, then one of that kind."""
+def ask(scene: Scene, rng: np.random.Generator, kinds: Sequence[Asker] | None = None) -> Question:
+    """One question about a scene: first its kind is drawn, of all or of `kinds`, then one of it."""
+    chosen = KINDS if kinds is None else kinds
     while True:
-        found = KINDS[rng.integers(len(KINDS))](scene, rng)
+        found = chosen[rng.integers(len(chosen))](scene, rng)
         if found is not None:
             return found
 
@@ -107,7 +108,7 @@ def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
-def _absent(scene: Scene, rng: np.random.Generator) -> str:
+def absent(scene: Scene, rng: np.random.Generator) -> str:
     """The name of a thing that is not there, half of the time sharing a shape or colour."""
     names = {thing.name for thing in scene}
     while True:
@@ -121,7 +122,7 @@ def _absent(scene: Scene, rng: np.random.Generator) -> str:
 def exists(scene: Scene, rng: np.random.Generator) -> Question:
     """Is there a red circle?"""
     truth = rng.random() < 0.5
-    name = _pick(scene, rng).name if truth else _absent(scene, rng)
+    name = _pick(scene, rng).name if truth else absent(scene, rng)
     return Question(f"is there a {name}?", _yes(truth))
 
 
@@ -185,9 +186,9 @@ def logic(scene: Scene, rng: np.random.Generator) -> Question:
     there = [thing.name for thing in scene]
     rng.shuffle(there)
     if both:
-        names = there[:2] if truth else [there[0], _absent(scene, rng)]
+        names = there[:2] if truth else [there[0], absent(scene, rng)]
     else:
-        names = [there[0], _absent(scene, rng)] if truth else _two_absent(scene, rng)
+        names = [there[0], absent(scene, rng)] if truth else _two_absent(scene, rng)
     if rng.random() < 0.5:
         names.reverse()
     word = "and" if both else "or"
@@ -195,10 +196,10 @@ def logic(scene: Scene, rng: np.random.Generator) -> Question:
 
 
 def _two_absent(scene: Scene, rng: np.random.Generator) -> list[str]:
-    first = _absent(scene, rng)
-    second = _absent(scene, rng)
+    first = absent(scene, rng)
+    second = absent(scene, rng)
     while second == first:
-        second = _absent(scene, rng)
+        second = absent(scene, rng)
     return [first, second]
 
 
