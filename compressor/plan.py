@@ -20,7 +20,7 @@ from compressor.errors import BudgetError
 from compressor.families import TowerSpec
 from compressor.scoring import LayerScores
 
-TargetKind = Literal["flops", "params"]
+TargetKind = Literal["flops", "params", "latency"]
 Allocator = Callable[[Sequence[Item], float], list[Option]]
 
 

@@ -71,6 +71,12 @@ class Qwen25VLFamily:
             text["intermediate_size"] = towers["language"].ffn_width
         return changed
 
+    def with_depths(
+        self, config: Mapping[str, Any], depths: Mapping[Tower, int]
+    ) -> dict[str, Any] | None:
+        """Not yet: its windowed and full layers would have to be told apart."""
+        return None
+
     def image_patches(self, inputs: Mapping[str, Any]) -> int:
         """Patches of the one image, from its grid."""
         return int(inputs["image_grid_thw"][0].prod())

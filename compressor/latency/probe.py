@@ -1,0 +1,234 @@
+"""The probe: a random model of the same architecture whose every layer has another shape.
+
+Served once, it shows the time of all shapes that an allocation may choose from. Weights are random and
+the output is noise; times do not depend on either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from compressor.checkpoint import LayerShape, Tower, read_config, writing
+from compressor.errors import UnsupportedArchitectureError
+from compressor.families import Family, TowerSpec, family_of, leaf
+from compressor.latency.table import (
+    TABLE_VERSION,
+    Curve,
+    EngineIdentity,
+    LatencyTable,
+    ReferenceRequest,
+    Seconds,
+    TowerLatency,
+)
+
+_MULTIPLE = 16
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class LayerTiming:
+    """What was measured of one layer; the medians of many requests."""
+
+    attention: Seconds
+    ffn: Seconds
+    whole: Seconds
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What an engine measured of a probe."""
+
+    layers: dict[Tower, tuple[LayerTiming, ...]]
+    """Vision and language, in the order of the probe's layers."""
+    projector: tuple[Seconds, ...]
+    """Of the probe's projector shapes."""
+    rest: Seconds
+    """Of a request, outside all layers and the projector."""
+    runs: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An architecture, the request that is timed, and the shapes to measure."""
+
+    source: Path
+    config: dict[str, Any]
+    family: Family
+    specs: tuple[TowerSpec, ...]
+    request: ReferenceRequest
+    prompt: tuple[int, ...]
+    """Token ids, the image's placeholder among them once."""
+    image_size: tuple[int, int]
+    """Pixels, width and height."""
+    shapes: dict[Tower, tuple[LayerShape, ...]]
+
+    def key(self, identity: EngineIdentity) -> str:
+        """The name of its table: a hash of all that the times depend on."""
+        from compressor.export import stored_dtype
+
+        content = {
+            "version": TABLE_VERSION,
+            "specs": [asdict(spec) for spec in self.specs],
+            "fixed": asdict(self.family.fixed_flops(self.config, self.request.patches)),
+            "architecture": self.family.architecture,
+            "types": [
+                self.config.get(name, {}).get("model_type")
+                for name in ("vision_config", "text_config")
+            ],
+            # The engine's dtype may be "auto", which looks at this.
+            "dtype": str(stored_dtype(self.config)),
+            "request": self.request.model_dump(),
+            "identity": identity.model_dump(),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def open_probe(source: Path) -> Probe:
+    """Look at an original: which shapes are to be measured, on which request.
+
+    Raises:
+        CompressorError: it is not a model, or latency cannot be measured for its family.
+    """
+    from transformers import AutoProcessor
+
+    from compressor import inputs
+
+    config = read_config(source)
+    family = family_of(config)
+    if family.with_depths(config, {"vision": 1, "language": 1}) is None:
+        raise UnsupportedArchitectureError(
+            f"Latency cannot be measured for {family.architecture} yet; use the target flops."
+        )
+    specs = family.towers(config)
+    processor: Any = AutoProcessor.from_pretrained(source)
+    text_tokens, patches = inputs.reference_request(processor, family)
+    prompt, image_size = inputs.reference_prompt(processor, text_tokens)
+    visual = family.fixed_flops(config, patches).visual_tokens
+    return Probe(
+        source,
+        config,
+        family,
+        specs,
+        ReferenceRequest(text_tokens=text_tokens, patches=patches, visual_tokens=visual),
+        prompt,
+        image_size,
+        {spec.name: tuple(probe_shapes(spec)) for spec in specs},
+    )
+
+
+def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
+    """The shapes of a tower that are measured; each is a layer of the probe.
+
+    FFNs are narrowed, or have one matrix factored, up to its break-even rank `m n / (m + n)`. The
+    dense one is there twice. Numbers of KV groups go round beside them.
+    """
+    dense = spec.dense_layer()
+    ffns: list[tuple[int | None, dict[str, int | None]]] = [(None, dense.ranks)] * 2
+    if spec.attention is not None:
+        ffns += [(w, dense.ranks) for w in grid(spec.ffn_width) if w < spec.ffn_width]
+    for path in spec.matrices:
+        rows, columns = spec.matrix_shape(leaf(path))
+        for rank in grid(rows * columns // (rows + columns)):
+            ffns.append((None, {**dense.ranks, leaf(path): rank}))
+    if spec.attention is None:
+        return [LayerShape(heads=(), kv_heads=(), ranks=r, ffn_width=w) for w, r in ffns]
+    counts = sorted({max(1, round(s * spec.kv_heads)) for s in (0.0, *_SHARES)}, reverse=True)
+    return [
+        LayerShape(
+            heads=tuple(range(count * spec.group)),
+            kv_heads=tuple(range(count)),
+            ranks=ranks,
+            ffn_width=width,
+        )
+        for (width, ranks), count in zip(ffns, cycle(counts), strict=False)
+    ]
+
+
+def grid(largest: int) -> list[int]:
+    """Sizes up to `largest` that are measured: 16, then quarters, rounded to multiples of 16."""
+    rounded = {max(_MULTIPLE, round(s * largest / _MULTIPLE) * _MULTIPLE) for s in _SHARES}
+    return sorted({min(size, largest) for size in rounded | {_MULTIPLE}})
+
+
+def write_probe(probe: Probe, directory: Path, *, seed: int = 0) -> None:
+    """Write the probe as a checkpoint, in the dtype of the original."""
+    from compressor.export import copied_files, stored_dtype
+    from compressor.random_model import write_random_weights
+
+    towers = {tower: probe.shapes[tower] for tower in ("vision", "language")}
+    config = probe.family.with_depths(
+        probe.config, {tower: len(shapes) for tower, shapes in towers.items()}
+    )
+    assert config is not None
+    with writing(directory) as place:
+        for path in copied_files(probe.source):
+            shutil.copyfile(path, place / path.name)
+        write_random_weights(place, config, towers, seed=seed, dtype=stored_dtype(probe.config))
+
+
+def table_of(probe: Probe, timings: Timings, identity: EngineIdentity) -> LatencyTable:
+    """The table of what was measured."""
+    towers: dict[Tower, TowerLatency] = {}
+    for spec in probe.specs:
+        shapes = probe.shapes[spec.name]
+        if spec.attention is None:
+            towers[spec.name] = tower_latency(spec, shapes, timings.projector, None, Seconds())
+            continue
+        layers = timings.layers[spec.name]
+        between = [t.whole - t.attention - t.ffn for t in layers]
+        attention = [
+            (len(shape.kv_heads), timing.attention)
+            for shape, timing in zip(shapes, layers, strict=True)
+        ]
+        towers[spec.name] = tower_latency(
+            spec, shapes, [t.ffn for t in layers], Curve.fitted(attention), median_of(between)
+        )
+    return LatencyTable(
+        architecture=probe.family.architecture,
+        request=probe.request,
+        identity=identity,
+        towers=towers,
+        rest=timings.rest,
+        runs=timings.runs,
+    )
+
+
+def tower_latency(
+    spec: TowerSpec,
+    shapes: Sequence[LayerShape],
+    ffns: Sequence[Seconds],
+    attention: Curve | None,
+    rest: Seconds,
+) -> TowerLatency:
+    """Sort a tower's measured FFNs into its curves."""
+    widths: list[tuple[int, Seconds]] = []
+    ranks: dict[str, list[tuple[int, Seconds]]] = {leaf(path): [] for path in spec.matrices}
+    for shape, seconds in zip(shapes, ffns, strict=True):
+        factored = [(name, rank) for name, rank in shape.ranks.items() if rank is not None]
+        for name, rank in factored:
+            ranks[name].append((rank, seconds))
+        if not factored:
+            widths.append((shape.ffn_width or spec.ffn_width, seconds))
+    return TowerLatency(
+        attention=attention,
+        ffn_width=Curve.fitted(widths),
+        ffn_rank={name: Curve.fitted(found) for name, found in ranks.items()},
+        rest=rest,
+    )
+
+
+def median_of(seconds: Iterable[Seconds]) -> Seconds:
+    """The median of each phase, not below zero."""
+    found = list(seconds)
+    return Seconds(
+        prefill_s=max(0.0, median(s.prefill_s for s in found)),
+        decode_s=max(0.0, median(s.decode_s for s in found)),
+    )
