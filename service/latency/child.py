@@ -37,7 +37,10 @@ def start(settings: EngineSettings) -> Any:
     """vLLM's offline engine, without the caches that would answer a request for the model."""
     from vllm import LLM
 
+    share = settings.memory_share
+    memory = {} if share is None else {"gpu_memory_utilization": share}
     return LLM(
+        **memory,
         model=settings.model,
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,

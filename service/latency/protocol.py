@@ -24,6 +24,8 @@ class EngineSettings(Message):
     max_model_len: int
     max_num_seqs: int = 1
     max_num_batched_tokens: int = 4096
+    memory_share: float | None = None
+    """Of a GPU's memory; None = the engine's default."""
     seed: int = 0
 
 
