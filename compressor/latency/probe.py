@@ -136,7 +136,8 @@ def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
         ffns += [(w, dense.ranks) for w in grid(spec.ffn_width) if w < spec.ffn_width]
     for path in spec.matrices:
         rows, columns = spec.matrix_shape(leaf(path))
-        for rank in grid(rows * columns // (rows + columns)):
+        even = rows * columns // (rows + columns)
+        for rank in grid(even // _MULTIPLE * _MULTIPLE or even):
             ffns.append((None, {**dense.ranks, leaf(path): rank}))
     if spec.attention is None:
         return [LayerShape(heads=(), kv_heads=(), ranks=r, ffn_width=w) for w, r in ffns]
@@ -155,7 +156,7 @@ def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
 def grid(largest: int) -> list[int]:
     """Sizes up to `largest` that are measured: 16, then quarters, rounded to multiples of 16."""
     rounded = {max(_MULTIPLE, round(s * largest / _MULTIPLE) * _MULTIPLE) for s in _SHARES}
-    return sorted({min(size, largest) for size in rounded | {_MULTIPLE}})
+    return sorted({min(size, largest) for size in rounded | {_MULTIPLE, largest}})
 
 
 def write_probe(probe: Probe, directory: Path, *, seed: int = 0) -> None:
