@@ -39,7 +39,7 @@ from compressor.job import (
 from compressor.loading import linear_at
 from compressor.measure import drop_on_validation, evaluate_pair
 from compressor.plan import Plan, PlannedLayer
-from compressor.planning import make
+from compressor.planning import make, planned_seconds
 from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
 from compressor.report import Report, Side
@@ -251,6 +251,7 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
             sum(count_parameters(p) for p in directory.glob("*.safetensors")),
             count_flops(job, towers),
             measured,
+            planned_seconds(job, towers),
         )
         for directory, towers, measured in (
             (job.source, {}, accuracy.original),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from compressor import gates, inputs
 from compressor.allocation import allocate, allocate_exact
-from compressor.checkpoint import Tower
+from compressor.checkpoint import LayerShape, Tower
 from compressor.costs import Cost, FlopsCost, ParamsCost, shapes_cost
 from compressor.errors import LatencyError
 from compressor.families import TowerSpec
@@ -19,6 +19,8 @@ from compressor.loading import assemble, linear_at
 from compressor.plan import Plan, TargetKind, make_plan
 from compressor.scoring import LayerScores, group_columns
 from compressor.training import Batches
+
+_TABLE = "latency.json"
 
 
 def make(
@@ -96,8 +98,7 @@ def latency_table(job: Job) -> LatencyTable:
     Raises:
         LatencyError: nobody can measure here, or the measurement failed.
     """
-    name = "latency.json"
-    if not job.work.has(name):
+    if not job.work.has(_TABLE):
         if job.measure_latency is None:
             raise LatencyError(
                 "The target latency needs times measured in vLLM, and nothing here can measure them; "
@@ -105,5 +106,15 @@ def latency_table(job: Job) -> LatencyTable:
                 "latency and pass it on."
             )
         measured = job.measure_latency(job.source, lambda share: job.progress("plan", 0.9 * share))
-        job.work.save_json(name, measured.model_dump(mode="json"))
-    return LatencyTable.model_validate(job.work.load_json(name))
+        job.work.save_json(_TABLE, measured.model_dump(mode="json"))
+    return LatencyTable.model_validate(job.work.load_json(_TABLE))
+
+
+def planned_seconds(job: Job, towers: Mapping[Tower, Sequence[LayerShape]]) -> float | None:
+    """Seconds of the reference request by the table, for towers of the given shapes.
+
+    None where the job did not plan by a table: another target, or a replayed plan.
+    """
+    if not job.work.has(_TABLE):
+        return None
+    return shapes_cost(job.specs, towers, cost_model(job, "latency"))
