@@ -30,6 +30,7 @@ from bench.speed.transfer import transfer
 from compressor import pipeline
 from compressor.checkpoint import read_config, write_json
 from compressor.cli import read_plan, stage_progress
+from compressor.errors import BudgetError
 from compressor.families import FixedFlops, TowerSpec, family_of
 from compressor.plan import Plan
 from compressor.recipe import parse_recipe
@@ -183,13 +184,22 @@ def main() -> None:
         raise SystemExit("--gpu needs a CUDA device, and there is none.")
     name = "tiny" if args.tiny else "gpu" if args.gpu else "default"
     report = measure(args, name)
+    path = RUNS / ("speed-tiny.json" if args.tiny else "speed.json")
+    write_json(path, report)
     if not args.no_prediction:
-        report["prediction"] = predict(
+        write_json(path, report := {**report, "prediction": checked_prediction(args)})
+    show(report)
+
+
+def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
+    """The latency check; where the share cannot be met here, the sentence that says so."""
+    try:
+        return predict(
             args.plan_model, args.latency, RUNS / "speed",
             samples=32 if args.tiny else 256, repeats=3 if args.tiny else 20,
         )  # fmt: skip
-    write_json(RUNS / ("speed-tiny.json" if args.tiny else "speed.json"), report)
-    show(report)
+    except BudgetError as error:
+        return {"model": args.plan_model.name, "asked": args.latency, "error": str(error)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ def show(report: dict[str, Any]) -> None:
     console.print(_cases(report))
     for name, case in report["cases"].items():
         console.print(_parts(name, case))
-    if found := report.get("prediction"):
+    found = report.get("prediction", {})
+    if "error" in found:
+        console.print(f"latency table, {found['model']}: {found['error']}")
+    elif found:
         low, high = found["measured_range"]
         console.print(
             f"latency table, {found['model']}: asked {found['asked']:g}, predicted "

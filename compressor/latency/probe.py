@@ -53,6 +53,8 @@ class Timings:
     rest: Seconds
     """Of a request, outside all layers and the projector."""
     runs: int
+    spread: float
+    """Of whole requests: the middle half's range over the median."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def table_of(probe: Probe, timings: Timings, identity: EngineIdentity) -> Latenc
         towers=towers,
         rest=timings.rest,
         runs=timings.runs,
+        spread=timings.spread,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the command line needs t
     from compressor.families.base import TowerSpec
 
 TABLE_VERSION = 1
+_QUIET = 0.2
 
 
 class _Frozen(BaseModel):
@@ -172,6 +173,18 @@ class LatencyTable(_Frozen):
     """Of a request, outside all layers: engine, processor, patch embedding, logits, sampling."""
     runs: int
     """Requests that the medians are of."""
+    spread: float = Field(ge=0)
+    """Of whole requests: the middle half's range over the median."""
+
+    @property
+    def doubt(self) -> str | None:
+        """One sentence where the machine was not quiet while it was measured."""
+        if self.spread <= _QUIET:
+            return None
+        return (
+            f"The measured times spread by {self.spread:.0%}: something else was computing; measure "
+            "again with infoprune latency --again while the machine is quiet."
+        )
 
 
 @dataclass(frozen=True)

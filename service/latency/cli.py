@@ -42,6 +42,8 @@ def latency(
                 progress=lambda share: bar.update(task, completed=share),
                 again=again,
             )
+    if table.doubt:
+        typer.echo(f"infoprune: {table.doubt}", err=True)
     if as_json:
         typer.echo(table.model_dump_json(indent=2))
     else:

@@ -13,7 +13,7 @@ from compressor.latency.probe import Probe, Timings, open_probe, table_of, write
 from compressor.latency.table import LatencyTable, Seconds
 from service.latency.engine import EngineProcess, engine_identity
 from service.latency.protocol import Command, EngineSettings, ProjectorWork, Workload
-from service.latency.times import layer_timings, module_times, rest_of
+from service.latency.times import layer_timings, module_times, rest_of, spread_of
 
 Progress = Callable[[float], None]
 """Hears the share that is done; may raise to stop."""
@@ -102,6 +102,7 @@ def time_probe(probe: Probe, engine: EngineProcess) -> Timings:
         projector=tuple(Seconds(prefill_s=seconds) for seconds in projectors.projector_s),
         rest=rest_of(prefills, decodes, DECODED + 1),
         runs=repeats,
+        spread=max(spread_of(prefills), spread_of(decodes)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median, quantiles
 
 from compressor.checkpoint import Tower
 from compressor.latency.probe import LayerTiming, median_of
@@ -51,6 +51,12 @@ def rest_of(prefills: Sequence[Run], decodes: Sequence[Run], new_tokens: int) ->
     return Seconds(
         prefill_s=max(0.0, prefill), decode_s=max(0.0, (whole - prefill) / (new_tokens - 1))
     )
+
+
+def spread_of(runs: Sequence[Run]) -> float:
+    """The range of the middle half of the runs' seconds, over their median; of two runs or more."""
+    low, middle, high = quantiles([run.seconds for run in runs], n=4, method="inclusive")
+    return (high - low) / middle
 
 
 def layer_timings(

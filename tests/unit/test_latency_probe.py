@@ -62,6 +62,7 @@ def timings_by_size(probe: Probe) -> Timings:
         projector=tuple(Seconds(prefill_s=1.0) for _ in probe.shapes["projector"]),
         rest=Seconds(prefill_s=2.0, decode_s=0.1),
         runs=3,
+        spread=0.1,
     )
 
 

@@ -104,6 +104,7 @@ def table(*, decode_s: float = 0.0) -> LatencyTable:
         towers={"language": tower},
         rest=Seconds(prefill_s=3.0, decode_s=0.125),
         runs=5,
+        spread=0.05,
     )
 
 
@@ -128,6 +129,13 @@ def test_decoded_tokens_count_in_every_part() -> None:
 
     assert many.attention(SPEC, 0, 8, 4) == one.attention(SPEC, 0, 8, 4) + 8 * 0.5
     assert many.untouched == one.untouched + 8 * 0.125
+
+
+def test_a_table_measured_on_a_busy_machine_says_so() -> None:
+    assert table().doubt is None
+    busy = table().model_copy(update={"spread": 0.5})
+    assert busy.doubt is not None
+    assert "spread by 50%" in busy.doubt
 
 
 def test_a_table_of_other_matrices_is_refused() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from service.latency.protocol import Run
-from service.latency.times import by_phase, layer_timings, module_times, rest_of
+from service.latency.times import by_phase, layer_timings, module_times, rest_of, spread_of
 
 
 def run(seconds: float, prefill: float, *steps: float) -> Run:
@@ -56,3 +56,8 @@ def test_a_layer_takes_its_prefill_and_decode_times_from_two_workloads() -> None
 
     assert (layer.whole.prefill_s, layer.whole.decode_s) == (3.0, 1.0)
     assert (layer.ffn.prefill_s, layer.attention.decode_s) == (1.5, 0.25)
+
+
+def test_one_run_that_was_disturbed_does_not_count_as_spread() -> None:
+    assert spread_of([run(1.0, 0.5)] * 9 + [run(80.0, 0.5)]) == 0.0
+    assert spread_of([run(s, 0.5) for s in (1.0, 2.0, 3.0)]) == 0.5
