@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compressor.checkpoint import Layout, Tower
 from compressor.errors import RecipeError
 
-TARGETS = ("flops", "params", "latency", "max_accuracy_drop")
+Target = Literal["flops", "params", "latency", "max_accuracy_drop"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 Share = Annotated[float, Field(gt=0, lt=1)]
 Datasets = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -106,7 +107,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @property
-    def target(self) -> tuple[str, float]:
+    def target(self) -> tuple[Target, float]:
         """The one target that is given, and its value."""
         return next((name, value) for name in TARGETS if (value := getattr(self, name)) is not None)
 

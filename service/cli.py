@@ -50,7 +50,10 @@ def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTa
     """What the command compress counts the target `latency` by."""
     from service.latency.measure import latency_table
 
-    return latency_table(model, read_settings().cache_dir, progress=progress)
+    table = latency_table(model, read_settings().cache_dir, progress=progress)
+    if table.doubt:
+        typer.echo(f"infoprune: {table.doubt}", err=True)
+    return table
 
 
 @app.command()

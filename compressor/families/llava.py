@@ -90,9 +90,7 @@ class LlavaFamily:
             text["intermediate_size"] = shape.ffn_width or parsed.text_config.intermediate_size
         return changed
 
-    def with_depths(
-        self, config: Mapping[str, Any], depths: Mapping[Tower, int]
-    ) -> dict[str, Any] | None:
+    def with_depths(self, config: Mapping[str, Any], depths: Mapping[Tower, int]) -> dict[str, Any]:
         """A tower that ends with the feature layer, and a decoder without a list of layer types."""
         changed: dict[str, Any] = copy.deepcopy(dict(config))
         # The feature layer would else be found from the new depth, or not be reached.

@@ -17,7 +17,6 @@ from statistics import median
 from typing import Any
 
 from compressor.checkpoint import LayerShape, Tower, read_config, writing
-from compressor.errors import UnsupportedArchitectureError
 from compressor.families import Family, TowerSpec, family_of, leaf
 from compressor.latency.table import (
     TABLE_VERSION,
@@ -29,6 +28,7 @@ from compressor.latency.table import (
     TowerLatency,
 )
 
+DEEP: tuple[Tower, ...] = ("vision", "language")
 _MULTIPLE = 16
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 
@@ -72,6 +72,12 @@ class Probe:
     """Pixels, width and height."""
     shapes: dict[Tower, tuple[LayerShape, ...]]
 
+    def served(self) -> tuple[dict[str, Any], tuple[TowerSpec, ...]]:
+        """Config of the probe before compression, and its towers: a layer for each shape."""
+        depths = {tower: len(self.shapes[tower]) for tower in DEEP}
+        config = self.family.with_depths(self.config, depths)
+        return config, self.family.towers(config)
+
     def key(self, identity: EngineIdentity) -> str:
         """The name of its table: a hash of all that the times depend on."""
         from compressor.export import stored_dtype
@@ -97,7 +103,7 @@ def open_probe(source: Path) -> Probe:
     """Look at an original: which shapes are to be measured, on which request.
 
     Raises:
-        CompressorError: it is not a model, or latency cannot be measured for its family.
+        CompressorError: it is not a model of a known family.
     """
     from transformers import AutoProcessor
 
@@ -105,10 +111,6 @@ def open_probe(source: Path) -> Probe:
 
     config = read_config(source)
     family = family_of(config)
-    if family.with_depths(config, {"vision": 1, "language": 1}) is None:
-        raise UnsupportedArchitectureError(
-            f"Latency cannot be measured for {family.architecture} yet; use the target flops."
-        )
     specs = family.towers(config)
     processor: Any = AutoProcessor.from_pretrained(source)
     text_tokens, patches = inputs.reference_request(processor, family)
@@ -130,7 +132,8 @@ def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
     """The shapes of a tower that are measured; each is a layer of the probe.
 
     FFNs are narrowed, or have one matrix factored, up to its break-even rank `m n / (m + n)`. The
-    dense one is there twice. Numbers of KV groups go round beside them.
+    dense one is there twice. Numbers of KV groups go round beside them, each in two layers running,
+    of which one has a window where there are windows.
     """
     dense = spec.dense_layer()
     ffns: list[tuple[int | None, dict[str, int | None]]] = [(None, dense.ranks)] * 2
@@ -151,7 +154,9 @@ def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
             ranks=ranks,
             ffn_width=width,
         )
-        for (width, ranks), count in zip(ffns, cycle(counts), strict=False)
+        for (width, ranks), count in zip(
+            ffns, cycle(n for n in counts for _ in range(2)), strict=False
+        )
     ]
 
 
@@ -166,11 +171,8 @@ def write_probe(probe: Probe, directory: Path, *, seed: int = 0) -> None:
     from compressor.export import copied_files, stored_dtype
     from compressor.random_model import write_random_weights
 
-    towers = {tower: probe.shapes[tower] for tower in ("vision", "language")}
-    config = probe.family.with_depths(
-        probe.config, {tower: len(shapes) for tower, shapes in towers.items()}
-    )
-    assert config is not None
+    towers: dict[Tower, tuple[LayerShape, ...]] = {t: probe.shapes[t] for t in DEEP}
+    config, _ = probe.served()
     with writing(directory) as place:
         for path in copied_files(probe.source):
             shutil.copyfile(path, place / path.name)
@@ -180,19 +182,19 @@ def write_probe(probe: Probe, directory: Path, *, seed: int = 0) -> None:
 def table_of(probe: Probe, timings: Timings, identity: EngineIdentity) -> LatencyTable:
     """The table of what was measured."""
     towers: dict[Tower, TowerLatency] = {}
-    for spec in probe.specs:
+    for spec in probe.served()[1]:
         shapes = probe.shapes[spec.name]
         if spec.attention is None:
-            towers[spec.name] = tower_latency(spec, shapes, timings.projector, None, Seconds())
+            towers[spec.name] = tower_latency(spec, shapes, timings.projector)
             continue
         layers = timings.layers[spec.name]
-        between = [t.whole - t.attention - t.ffn for t in layers]
-        attention = [
-            (len(shape.kv_heads), timing.attention)
-            for shape, timing in zip(shapes, layers, strict=True)
-        ]
-        towers[spec.name] = tower_latency(
-            spec, shapes, [t.ffn for t in layers], Curve.fitted(attention), median_of(between)
+        found = tower_latency(spec, shapes, [t.ffn for t in layers])
+        towers[spec.name] = found.model_copy(
+            update={
+                "attention": attention_curve(spec, shapes, layers, windowed=False),
+                "windowed": attention_curve(spec, shapes, layers, windowed=True),
+                "rest": median_of(t.whole - t.attention - t.ffn for t in layers),
+            }
         )
     return LatencyTable(
         architecture=probe.family.architecture,
@@ -205,14 +207,27 @@ def table_of(probe: Probe, timings: Timings, identity: EngineIdentity) -> Latenc
     )
 
 
-def tower_latency(
+def attention_curve(
     spec: TowerSpec,
     shapes: Sequence[LayerShape],
-    ffns: Sequence[Seconds],
-    attention: Curve | None,
-    rest: Seconds,
+    layers: Sequence[LayerTiming],
+    *,
+    windowed: bool,
+) -> Curve | None:
+    """Attention by KV groups in the layers with or without a window; None where there are none."""
+    windows = spec.windows or (None,) * len(shapes)
+    found = [
+        (len(shape.kv_heads), timing.attention)
+        for shape, timing, window in zip(shapes, layers, windows, strict=True)
+        if (window is not None) == windowed
+    ]
+    return Curve.fitted(found) if found else None
+
+
+def tower_latency(
+    spec: TowerSpec, shapes: Sequence[LayerShape], ffns: Sequence[Seconds]
 ) -> TowerLatency:
-    """Sort a tower's measured FFNs into its curves."""
+    """Sort a tower's measured FFNs into their curves."""
     widths: list[tuple[int, Seconds]] = []
     ranks: dict[str, list[tuple[int, Seconds]]] = {leaf(path): [] for path in spec.matrices}
     for shape, seconds in zip(shapes, ffns, strict=True):
@@ -222,10 +237,10 @@ def tower_latency(
         if not factored:
             widths.append((shape.ffn_width or spec.ffn_width, seconds))
     return TowerLatency(
-        attention=attention,
+        attention=None,
         ffn_width=Curve.fitted(widths),
         ffn_rank={name: Curve.fitted(found) for name, found in ranks.items()},
-        rest=rest,
+        rest=Seconds(),
     )
 
 

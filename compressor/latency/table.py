@@ -132,6 +132,8 @@ class TowerLatency(_Frozen):
 
     attention: Curve | None
     """By KV groups; None where the tower has no attention."""
+    windowed: Curve | None = None
+    """The same in layers with a window."""
     ffn_width: Curve
     """The FFN by its inner width, no matrix factored."""
     ffn_rank: dict[str, Curve]
@@ -207,7 +209,9 @@ class LatencyCost:
 
     def attention(self, spec: TowerSpec, layer: int, heads: int, kv_heads: int) -> float:
         """Seconds of one layer's attention."""
-        curve = self.table.towers[spec.name].attention
+        tower = self.table.towers[spec.name]
+        window = spec.windows[layer] if spec.windows else None
+        curve = tower.attention if window is None else tower.windowed
         assert curve is not None
         return curve.at(kv_heads, self.new_tokens)
 

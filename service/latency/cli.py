@@ -74,6 +74,8 @@ def rendered(table: LatencyTable) -> Table:
     for name, tower in table.towers.items():
         if tower.attention is not None:
             add(f"{name}: attention, KV groups", tower.attention)
+        if tower.windowed is not None:
+            add(f"{name}: windowed attention, KV groups", tower.windowed)
         add(f"{name}: FFN, width", tower.ffn_width)
         for matrix, curve in tower.ffn_rank.items():
             add(f"{name}: FFN, rank of {matrix}", curve)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compressor.latency.cache import read_table, write_table
-from compressor.latency.probe import Probe, Timings, open_probe, table_of, write_probe
+from compressor.latency.probe import DEEP, Probe, Timings, open_probe, table_of, write_probe
 from compressor.latency.table import LatencyTable, Seconds
 from service.latency.engine import EngineProcess, engine_identity
 from service.latency.protocol import Command, EngineSettings, ProjectorWork, Workload
@@ -96,8 +96,7 @@ def time_probe(probe: Probe, engine: EngineProcess) -> Timings:
     decode = module_times(decodes, 1, DECODED + 1)
     return Timings(
         layers={
-            tower: layer_timings(prefill, decode, tower, len(probe.shapes[tower]))
-            for tower in ("vision", "language")
+            tower: layer_timings(prefill, decode, tower, len(probe.shapes[tower])) for tower in DEEP
         },
         projector=tuple(Seconds(prefill_s=seconds) for seconds in projectors.projector_s),
         rest=rest_of(prefills, decodes, DECODED + 1),

@@ -1,4 +1,4 @@
-"""Runs inside vLLM's worker process: times modules by hooks, and builds projectors to be timed.
+"""Runs inside vLLM's worker process: times modules, and builds projectors to be timed.
 
 vLLM mixes `TimingExtension` into its worker class (`worker_extension_cls`) and calls its methods by
 name (`collective_rpc`). On a GPU the times are those between CUDA events, which are read at the end of
@@ -9,38 +9,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor.checkpoint import LayerShape
-from compressor.errors import UnsupportedArchitectureError
-
-
-def timed_modules(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    """The modules of a LLaVA in vLLM that are timed, by the name that their times get.
-
-    Raises:
-        UnsupportedArchitectureError: it is another model.
-    """
-    tower = getattr(getattr(model, "vision_tower", None), "vision_model", None)
-    if tower is None:
-        raise UnsupportedArchitectureError(
-            f"Modules of {type(model).__name__} cannot be timed; only those of LLaVA can."
-        )
-    yield "patches", tower.embeddings
-    yield "projector/0/whole", model.multi_modal_projector
-    yield "logits", model.language_model.logits_processor
-    for name, layers in (
-        ("vision", tower.encoder.layers),
-        ("language", model.language_model.model.layers),
-    ):
-        for index, layer in enumerate(layers):
-            yield f"{name}/{index}/attention", layer.self_attn
-            yield f"{name}/{index}/ffn", layer.mlp
-            yield f"{name}/{index}/whole", layer
+from service.latency.modules import Parts, parts_of
 
 
 class _Clock:
@@ -65,33 +41,33 @@ class _Clock:
 
 
 class ModuleTimer:
-    """Hooks on modules, and what they saw."""
+    """Wraps the forward of modules, and keeps what it saw.
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    Not PyTorch's hooks: vLLM's compilable modules go round them.
+    """
+
+    def __init__(self, parts: Parts, device: torch.device) -> None:
         self._clock = _Clock(device)
         self._marks: list[tuple[str, int, Any, Any]] = []
-        self._started: dict[str, Any] = {}
         self._step_tokens = 0
-        self._handles: list[Any] = []
-        for name, module in timed_modules(model):
-            self._watch(name, module)
+        self._modules = [module for _, module in parts.named()]
+        for name, module in parts.named():
+            module.forward = self._timed(name, module.forward)
 
-    def _watch(self, name: str, module: nn.Module) -> None:
+    def _timed(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         language = name.startswith("language/")
+        in_steps = language or name == "logits"
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             if language:
                 self._step_tokens = _tokens(args, kwargs)
-            self._started[name] = self._clock.mark()
+            start = self._clock.mark()
+            output = forward(*args, **kwargs)
+            tokens = self._step_tokens if in_steps else 0
+            self._marks.append((name, tokens, start, self._clock.mark()))
+            return output
 
-        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            tokens = self._step_tokens if language or name == "logits" else 0
-            self._marks.append((name, tokens, self._started.pop(name), self._clock.mark()))
-
-        self._handles += [
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after, with_kwargs=True),
-        ]
+        return timed
 
     def collect(self) -> dict[str, list[tuple[int, float]]]:
         """What was seen since the last call: (tokens in the step, seconds) by module."""
@@ -102,9 +78,9 @@ class ModuleTimer:
         return found
 
     def remove(self) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
+        """Give the modules their own forward back."""
+        for module in self._modules:
+            del module.forward
 
 
 def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -121,7 +97,7 @@ class TimingExtension:
     def infoprune_start(self) -> None:
         """Begin to time modules."""
         worker: Any = self
-        worker.infoprune_timer = ModuleTimer(worker.model_runner.model, worker.device)
+        worker.infoprune_timer = ModuleTimer(parts_of(worker.model_runner.model), worker.device)
 
     def infoprune_collect(self) -> dict[str, list[tuple[int, float]]]:
         """The times since the last call."""
@@ -140,44 +116,48 @@ class TimingExtension:
 
         worker: Any = self
         model = worker.model_runner.model
-        projector = model.multi_modal_projector
-        kept = projector.linear_1, projector.linear_2
+        parts = parts_of(model)
+        kept = {name: getattr(parts.linears, name) for name in parts.linear_names}
         found: list[float] = []
         for shape in shapes:
             with set_current_vllm_config(worker.vllm_config):
                 model.compress_projector(
                     LayerShape.model_validate_json(shape), worker.vllm_config, "probe"
                 )
-            _fill(projector, worker)
-            found.append(_median_time(projector, model.config, positions, repeats, worker))
-        projector.linear_1, projector.linear_2 = kept
+            for name, own in kept.items():
+                made = getattr(parts.linears, name)
+                if made is not own:
+                    _fill(made, worker)
+            found.append(_median_time(parts, positions, repeats, worker))
+            for name, own in kept.items():
+                setattr(parts.linears, name, own)
         return found
 
 
 @torch.inference_mode()
-def _fill(projector: nn.Module, worker: Any) -> None:
+def _fill(linear: nn.Module, worker: Any) -> None:
     """Random weights, packed as vLLM packs loaded ones."""
     dtype = worker.model_config.dtype
-    for module in projector.modules():
-        method = getattr(module, "quant_method", None)
-        if method is None:
-            continue
+    for module in _with_weights(linear):
         for parameter in module.parameters(recurse=False):
             values = torch.randn(parameter.shape) * 0.02
             parameter.data = values.to(device=worker.device, dtype=dtype)
+        method: Any = module.quant_method
         method.process_weights_after_loading(module)
 
 
+def _with_weights(linear: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in linear.modules() if getattr(module, "quant_method", None))
+
+
 @torch.inference_mode()
-def _median_time(
-    projector: nn.Module, config: Any, positions: int, repeats: int, worker: Any
-) -> float:
+def _median_time(parts: Parts, positions: int, repeats: int, worker: Any) -> float:
     clock = _Clock(worker.device)
-    x = torch.randn(1, positions, config.vision_config.hidden_size)
+    x = torch.randn(positions * parts.rows_a_token, parts.projector_reads)
     x = x.to(device=worker.device, dtype=worker.model_config.dtype)
     found = []
     for _ in range(repeats + 2):
         start = clock.mark()
-        projector(x)
+        parts.projector(x)
         found.append(clock.between(start, clock.mark()))
     return statistics.median(found[2:])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from compressor import load
 from compressor.checkpoint import Compression, read_config
-from compressor.errors import LatencyError, UnsupportedArchitectureError
+from compressor.errors import LatencyError
 from compressor.latency.cache import read_table, write_table
 from compressor.latency.probe import (
     LayerTiming,
@@ -81,8 +82,8 @@ def test_the_probe_has_every_count_of_groups_and_factors_each_matrix_alone(probe
     assert set().union(*factored) == {"gate_proj", "up_proj", "down_proj"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "qwen2.5-vl"])
-def test_a_written_probe_is_a_checkpoint_with_a_layer_for_each_shape(
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_written_probe_loads_and_has_a_layer_for_each_shape_with_and_without_window(
     kind: Any, tmp_path: Path
 ) -> None:
     write_random_vlm(tmp_path / "model", kind)
@@ -95,6 +96,11 @@ def test_a_written_probe_is_a_checkpoint_with_a_layer_for_each_shape(
     assert section.towers["vision"] == probe.shapes["vision"]
     assert section.towers["language"] == probe.shapes["language"]
     assert load(tmp_path / "probe") is not None
+    vision = next(spec for spec in probe.served()[1] if spec.name == "vision")
+    kinds = [window is not None for window in vision.windows] or [False] * vision.used_layers
+    seen = {(len(s.kv_heads), kind) for s, kind in zip(probe.shapes["vision"], kinds, strict=True)}
+    counts = {count for count, _ in seen}
+    assert seen == {(count, kind) for count in counts for kind in set(kinds)}
 
 
 def test_the_prompt_has_one_image_and_the_reference_requests_text(probe: Probe) -> None:
@@ -103,23 +109,19 @@ def test_the_prompt_has_one_image_and_the_reference_requests_text(probe: Probe) 
     assert len(probe.prompt) == probe.request.text_tokens + 1
 
 
-def test_a_family_that_cannot_be_measured_is_told_so(tmp_path: Path) -> None:
-    write_random_vlm(tmp_path / "qwen", "qwen2.5-vl")
-    with pytest.raises(UnsupportedArchitectureError, match="use the target flops"):
-        open_probe(tmp_path / "qwen")
-
-
-def test_the_key_is_of_sizes_machine_and_request_but_not_of_the_weights(
-    probe: Probe, model: Path, tmp_path: Path
-) -> None:
-    write_random_vlm(tmp_path / "other", "clip-llama", kv_heads=4, seed=9)
-    write_random_vlm(tmp_path / "wider", "clip-llama", kv_heads=8)
-
+def test_the_key_is_of_sizes_machine_and_request(probe: Probe) -> None:
     key = probe.key(IDENTITY)
+    wider = tuple(replace(spec, width=2 * spec.width) for spec in probe.specs)
+    longer = probe.request.model_copy(update={"text_tokens": 99})
 
-    assert key == open_probe(tmp_path / "other").key(IDENTITY)
-    assert key != open_probe(tmp_path / "wider").key(IDENTITY)
-    assert key != probe.key(IDENTITY.model_copy(update={"threads": 2}))
+    assert key == replace(probe, source=Path("elsewhere")).key(IDENTITY)
+    others = {
+        replace(probe, specs=wider).key(IDENTITY),
+        replace(probe, request=longer).key(IDENTITY),
+        probe.key(IDENTITY.model_copy(update={"threads": 2})),
+        probe.key(IDENTITY.model_copy(update={"engine": "vllm 2"})),
+    }
+    assert len(others | {key}) == 5
 
 
 def test_a_table_comes_back_from_its_file_and_a_torn_one_does_not(tmp_path: Path) -> None:
