@@ -56,7 +56,7 @@ integration: install-dev ## a real Redis, the real gateway, a fake engine
 e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e
 
-bench-speed: install ## original against compressed in vLLM, 25 minutes; goes on where it was (ARGS='--tiny', '--plan PATH', '--gpu')
+bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--tiny', '--plan PATH', '--gpu')
 	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
