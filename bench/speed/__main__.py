@@ -140,14 +140,15 @@ def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
             if not directory.exists():
                 write_model(directory, size, towers, dtype)
         longest = max(c.text_tokens + c.new_tokens for c in todo) + bench.fixed.visual_tokens + 16
+        batch = max(case.batch for case in todo)
         settings = {
             "dtype": identity.dtype,
             "max_model_len": longest,
-            "max_num_seqs": max(case.batch for case in todo),
+            "max_num_seqs": batch,
             # Both are on one GPU.
             "memory_share": 0.42 if args.gpu else None,
         }
-        cache = kv_cache_gib(specs, longest * settings["max_num_seqs"])
+        cache = kv_cache_gib(specs, longest * batch)
         with rivals(
             models, settings, work.directory, threads=args.threads, kv_cache_gib=cache
         ) as both:
