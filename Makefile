@@ -14,7 +14,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
-	train-model clean
+	bench-speed train-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ integration: install-dev ## a real Redis, the real gateway, a fake engine
 
 e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e
+
+bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--tiny', '--plan PATH', '--gpu')
+	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
 	@$(EXEC) env OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.training.train

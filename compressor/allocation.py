@@ -93,15 +93,21 @@ def ffn_frontier(
 
 
 def attention_frontier(
-    spec: TowerSpec, layer: int, scores: LayerScores, cost: Cost, round_to: int
+    spec: TowerSpec,
+    layer: int,
+    scores: LayerScores,
+    cost: Cost,
+    round_to: int,
+    *,
+    low_rank: bool = True,
 ) -> tuple[Option, ...]:
-    """The ways to have attention: with fewer groups, in low rank, or both.
+    """The ways to have attention: with fewer groups, and with `low_rank` in low rank, or both.
 
     The loss of both is taken as the sum: a matrix whose rows or columns are cut loses at most what the
     whole one loses at that rank.
     """
     found: list[Option] = []
-    names = [leaf(path) for path in spec.projections]
+    names = [leaf(path) for path in spec.projections] if low_rank else []
     for gone, loss in enumerate(scores.attention_loss):
         heads, kv_heads = (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone
 

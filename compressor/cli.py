@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def compress(
+    context: typer.Context,
     model: Annotated[
         Path, typer.Argument(help="Directory of the original, in Hugging Face layout.")
     ],
@@ -64,11 +65,16 @@ def compress(
         replayed = read_plan(plan) if plan else None
         with stage_progress() as progress:
             if dry_run:
-                job = pipeline.open_job(model, checked, out, progress=progress)
+                job = pipeline.open_job(
+                    model, checked, out, progress=progress, measure_latency=context.obj
+                )
                 made, _ = pipeline.decide(job, pipeline.score(job))
                 report = None
             else:
-                report = pipeline.compress(model, checked, out, plan=replayed, progress=progress)
+                report = pipeline.compress(
+                    model, checked, out, plan=replayed, progress=progress,
+                    measure_latency=context.obj,
+                )  # fmt: skip
         if report is None:
             typer.echo(json.dumps(made.model_dump(mode="json"), indent=2))
         elif as_json:

@@ -35,5 +35,9 @@ class DatasetError(CompressorError):
     """An evaluation or calibration dataset is unknown or not installed."""
 
 
+class LatencyError(CompressorError):
+    """Times are needed and cannot be measured."""
+
+
 class Cancelled(CompressorError):  # noqa: N818 - not a fault
     """The caller asked the pipeline to stop."""

@@ -52,7 +52,7 @@ class GatedLayer:
     """(groups, groups, width): energy along the output's principal directions that two groups give
     together; with gates it is `sum_ij z_i z_j E_ij`."""
     cost: float
-    """Of one group."""
+    """Of one group more."""
 
 
 def hard_concrete(log_alpha: Tensor, uniform: Tensor) -> Tensor:
@@ -243,9 +243,16 @@ def gated_layers(
             index,
             redundancy_of(layer),
             energies(spec, index),
-            cost.attention(spec, index, spec.group, 1, {}),
+            _marginal(spec, index, cost),
         )
         for spec in specs
         if spec.attention is not None
         for index, layer in enumerate(scores.get(spec.name, ()))
     ]
+
+
+def _marginal(spec: TowerSpec, index: int, cost: Cost) -> float:
+    """What a group adds to the one that always stays: measured times do not begin at zero."""
+    whole = cost.attention(spec, index, spec.heads, spec.kv_heads, {})
+    one = cost.attention(spec, index, spec.group, 1, {})
+    return max((whole - one) / max(1, spec.kv_heads - 1), 1e-12 * whole)

@@ -94,6 +94,29 @@ def reference_request(processor: Any, family: Family) -> tuple[int, int]:
     return round(sum(lengths) / len(lengths)), patches
 
 
+def reference_prompt(processor: Any, text_tokens: int) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """A prompt with one image and so many text tokens, and the image's size in pixels.
+
+    The prompt of the reference dataset that is nearest in length, with words before its last token
+    repeated or left out; the visual placeholder is in it once.
+    """
+    asked = examples(REFERENCE_DATASET, "train", samples=REFERENCE_SAMPLES)
+    token = image_token_id(processor)
+    found = []
+    for example in asked:
+        text = render(processor, example)
+        ids = processor.tokenizer.encode(text, add_special_tokens=False)
+        found.append((abs(len(ids) - 1 - text_tokens), ids, example))
+    _, ids, example = min(found, key=lambda each: each[0])
+    head, tail = ids[:-1], ids[-1:]
+    while len(head) + len(tail) - 1 > text_tokens and head[-1] != token:
+        head.pop()
+    words = head[head.index(token) + 1 :] or tail
+    while len(head) + len(tail) - 1 < text_tokens:
+        head += words[: text_tokens + 1 - len(head) - len(tail)]
+    return (*head, *tail), example.image().size
+
+
 def mixture(names: Sequence[str], *, samples: int, seed: int) -> list[Example]:
     """Training examples of several datasets, in equal parts.
 

@@ -15,6 +15,7 @@ from compressor import inputs
 from compressor.checkpoint import read_config, sha256_of, verify
 from compressor.errors import CheckpointError
 from compressor.families import Family, TowerSpec, family_of
+from compressor.latency.table import LatencyTable
 from compressor.loading import load
 from compressor.plan import Plan
 from compressor.recipe import Recipe
@@ -27,6 +28,8 @@ STAGES: tuple[Stage, ...] = (
 )  # fmt: skip
 Progress = Callable[[Stage, float], None]
 """Hears the stage and the share of it that is done; may raise `Cancelled` to stop the job."""
+MeasureLatency = Callable[[Path, Callable[[float], None]], LatencyTable]
+"""Gives the latency table of a model directory; tells the share that is done."""
 
 
 def compute_device() -> torch.device:
@@ -44,6 +47,7 @@ class Job:
     progress: Progress
     config: dict[str, Any]
     family: Family
+    measure_latency: MeasureLatency | None = None
     device: torch.device = field(default_factory=compute_device)
 
     @cached_property
@@ -89,6 +93,7 @@ def open_job(
     *,
     plan: Plan | None = None,
     progress: Progress = lambda stage, share: None,
+    measure_latency: MeasureLatency | None = None,
 ) -> Job:
     """Check what a compression starts from, and open its work directory.
 
@@ -103,7 +108,8 @@ def open_job(
         "plan": plan.sha256 if plan else None,
     }
     torch.manual_seed(recipe.seed)
-    return Job(source, recipe, Work.beside(out, fingerprint), progress, config, family)
+    work = Work.beside(out, fingerprint)
+    return Job(source, recipe, work, progress, config, family, measure_latency)
 
 
 def open_original(source: Path) -> tuple[dict[str, Any], Family]:

@@ -29,6 +29,7 @@ from compressor.inspect import count_parameters
 from compressor.job import (
     STAGES,
     Job,
+    MeasureLatency,
     Progress,
     Stage,
     open_job,
@@ -38,7 +39,7 @@ from compressor.job import (
 from compressor.loading import linear_at
 from compressor.measure import drop_on_validation, evaluate_pair
 from compressor.plan import Plan, PlannedLayer
-from compressor.planning import make
+from compressor.planning import make, planned_seconds
 from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
 from compressor.report import Report, Side
@@ -57,6 +58,7 @@ def compress(
     *,
     plan: Plan | None = None,
     progress: Progress = lambda stage, share: None,
+    measure_latency: MeasureLatency | None = None,
 ) -> Report:
     """Compress a model directory into a new checkpoint directory.
 
@@ -66,12 +68,15 @@ def compress(
         out: where the checkpoint goes; appears only when it is whole.
         plan: replay this plan instead of making one.
         progress: see `Progress`.
+        measure_latency: gives the table that the target `latency` is counted by.
 
     Raises:
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
     out = Path(out)
-    job = open_job(Path(source), recipe, out, plan=plan, progress=progress)
+    job = open_job(
+        Path(source), recipe, out, plan=plan, progress=progress, measure_latency=measure_latency
+    )
     try:
         return _run(job, out, plan)
     except DiskFullError:
@@ -246,6 +251,7 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
             sum(count_parameters(p) for p in directory.glob("*.safetensors")),
             count_flops(job, towers),
             measured,
+            planned_seconds(job, towers),
         )
         for directory, towers, measured in (
             (job.source, {}, accuracy.original),

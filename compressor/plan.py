@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -27,7 +28,7 @@ from compressor.errors import BudgetError
 from compressor.families import TowerSpec
 from compressor.scoring import LayerScores
 
-TargetKind = Literal["flops", "params"]
+TargetKind = Literal["flops", "params", "latency"]
 Allocator = Callable[[Sequence[Item], float], list[Option]]
 
 
@@ -83,6 +84,7 @@ def make_plan(  # noqa: PLR0913 - each is a decision of its own
     round_to: int,
     layout: Layout = "adaptive",
     allocator: Allocator = allocate,
+    low_rank_attention: bool = True,
 ) -> Plan:
     """Allocate a budget over all towers that have scores.
 
@@ -97,11 +99,13 @@ def make_plan(  # noqa: PLR0913 - each is a decision of its own
         round_to: ranks and widths are multiples of this.
         layout: `uniform` gives every layer of a tower the same shape, without ranks.
         allocator: chooses an option of each item for a budget.
+        low_rank_attention: whether attention's matrices may be factored (in the adaptive layout).
 
     Raises:
         BudgetError: the budget cannot be met; the message says what can.
     """
-    build = build_items if layout == "adaptive" else build_uniform_items
+    adaptive = partial(build_items, low_rank_attention=low_rank_attention)
+    build = adaptive if layout == "adaptive" else build_uniform_items
     in_scope = [spec for spec in specs if spec.name in scores]
     items = [item for spec in in_scope for item in build(spec, scores[spec.name], cost, round_to)]
     original = shapes_cost(specs, {}, cost)
@@ -129,13 +133,20 @@ def make_plan(  # noqa: PLR0913 - each is a decision of its own
 
 
 def build_items(
-    spec: TowerSpec, scores: Sequence[LayerScores], cost: Cost, round_to: int
+    spec: TowerSpec,
+    scores: Sequence[LayerScores],
+    cost: Cost,
+    round_to: int,
+    *,
+    low_rank_attention: bool = True,
 ) -> list[Item]:
     """Two items a layer, its attention and its FFN. At least one KV group stays."""
     items: list[Item] = []
     for index, layer in enumerate(scores):
         if spec.attention is not None:
-            options = attention_frontier(spec, index, layer, cost, round_to)
+            options = attention_frontier(
+                spec, index, layer, cost, round_to, low_rank=low_rank_attention
+            )
             items.append(Item(spec.name, (index,), "attention", options))
         items.append(
             Item(spec.name, (index,), "ffn", ffn_frontier(spec, index, layer, cost, round_to))

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from compressor.checkpoint import Layout, Tower
 from compressor.errors import RecipeError
 
-TARGETS = ("flops", "params", "max_accuracy_drop")
+Target = Literal["flops", "params", "latency", "max_accuracy_drop"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 Share = Annotated[float, Field(gt=0, lt=1)]
 Datasets = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -77,15 +78,19 @@ class Recovery(Section):
 
 
 class Recipe(Section):
-    """A compression recipe. Exactly one of the three targets is given."""
+    """A compression recipe. Exactly one of the targets is given."""
 
     flops: Share | None = None
     """The share of the original's FLOPs before the first token (tower + projector + prefill)."""
     params: Share | None = None
     """The share of the original's parameters."""
+    latency: Share | None = None
+    """The share of the original's measured time of a reference request (`compressor/latency`)."""
     max_accuracy_drop: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The smallest model that, at 95 % confidence, loses at most this much accuracy (0.005 = half a
     point), on the mean of the evaluation datasets' validation splits."""
+    new_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Tokens of the answer in the reference request of the target `latency`."""
     scheme: Literal["training-free", "trained"] = "training-free"
     layout: Layout = "adaptive"
     scope: Scope = Scope()
@@ -102,7 +107,7 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @property
-    def target(self) -> tuple[str, float]:
+    def target(self) -> tuple[Target, float]:
         """The one target that is given, and its value."""
         return next((name, value) for name in TARGETS if (value := getattr(self, name)) is not None)
 

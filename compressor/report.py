@@ -17,14 +17,17 @@ class Side:
     params: int
     flops: RequestFlops
     accuracy: dict[str, Interval]
+    latency_s: float | None = None
+    """Of the reference request by the measured table, where the target was `latency`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {
+        found: dict[str, Any] = {
             "params": self.params,
             "flops": self.flops.to_json(),
             "accuracy": {name: interval.to_json() for name, interval in self.accuracy.items()},
         }
+        return found if self.latency_s is None else found | {"latency_s": self.latency_s}
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,15 @@ class Report:
 def model_card(report: Report, plan: Plan) -> str:
     """README.md of a compressed checkpoint."""
     a, b = report.original, report.compressed
-    rows = [
+    rows: list[tuple[str, float, float]] = [
         ("parameters", a.params, b.params),
         ("FLOPs, vision tower", a.flops.vision, b.flops.vision),
         ("FLOPs, projector", a.flops.projector, b.flops.projector),
         ("FLOPs, LLM prefill", a.flops.prefill, b.flops.prefill),
         ("FLOPs, one decoded token", a.flops.decode_token, b.flops.decode_token),
     ]
+    if a.latency_s is not None and b.latency_s is not None:
+        rows.append(("latency of a request by the measured table, s", a.latency_s, b.latency_s))
     table = "\n".join(f"| {n} | {x:.4g} | {y:.4g} | {y / x:.3f} |" for n, x, y in rows)
     accuracy = "\n".join(
         f"| {name} | {_cell(a.accuracy[name])} | {_cell(b.accuracy[name])} "

@@ -30,7 +30,7 @@ class Work:
             shutil.rmtree(directory)
         directory.mkdir(parents=True, exist_ok=True)
         if not known.is_file():
-            _write_text(known, content)
+            write_text(known, content)
 
     @classmethod
     def beside(cls, target: Path, fingerprint: Mapping[str, Any]) -> Work:
@@ -70,7 +70,7 @@ class Work:
 
     def save_json(self, name: str, content: object) -> None:
         """Write a piece of JSON."""
-        _write_text(self.path(name), json.dumps(content, sort_keys=True))
+        write_text(self.path(name), json.dumps(content, sort_keys=True))
 
     def load_json(self, name: str) -> Any:
         """Read a piece of JSON."""
@@ -86,8 +86,9 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write_text(path: Path, content: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+def write_text(path: Path, content: str) -> None:
+    """Write a file by a rename, so that one that exists is whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("w") as file:
         file.write(content)
         file.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,9 @@ from pydantic import ValidationError
 
 from compressor.cli import compress, errors_in_one_sentence
 from compressor.evaluate_cli import evaluate
+from compressor.latency.table import LatencyTable
 from service.errors import ServiceError, SettingsError
+from service.latency.cli import latency
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -30,15 +32,28 @@ app = typer.Typer(
 )
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
+app.command("latency")(latency)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show_version:
         typer.echo(version("infoprune"))
         raise typer.Exit
+    context.obj = measure_latency
+
+
+def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTable:
+    """What the command compress counts the target `latency` by."""
+    from service.latency.measure import latency_table
+
+    table = latency_table(model, read_settings().cache_dir, progress=progress)
+    if table.doubt:
+        typer.echo(f"infoprune: {table.doubt}", err=True)
+    return table
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,13 @@ from service.errors import SettingsError
 def _either(name: str) -> AliasChoices:
     """Read a setting as `NAME` (what `make demo NAME=` sets) or `INFOPRUNE_NAME`."""
     return AliasChoices(name.upper(), f"INFOPRUNE_{name.upper()}", name)
+
+
+def _user_cache() -> Path:
+    """`infoprune` in the user's cache directory, by the XDG rules."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    return home / "infoprune"
 
 
 class Settings(BaseSettings):
@@ -33,6 +41,8 @@ class Settings(BaseSettings):
     max_image_pixels: Annotated[int, Field(gt=0)] = 40_000_000
     request_timeout_s: Annotated[float, Field(gt=0)] = 300.0
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
+    cache_dir: Path = Field(default_factory=_user_cache)
+    """Measured latency tables."""
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None

@@ -9,7 +9,9 @@ import pytest
 
 TESTS = Path(__file__).parent
 TIMEOUT_S = {"unit": 30, "integration": 120, "e2e": 600}
-FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))  # for a machine that does other things too
+FACTOR = float(
+    os.environ.get("TEST_TIMEOUT_FACTOR", "1")
+)  # for a machine that does other things too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -168,6 +168,12 @@ class Family(Protocol):
     ) -> dict[str, Any]:
         """The stock config of a model whose towers all have layers of the given shape."""
 
+    def with_depths(self, config: Mapping[str, Any], depths: Mapping[Tower, int]) -> dict[str, Any]:
+        """The config of a model whose towers use as many layers.
+
+        Where some layers have windows, every other one has.
+        """
+
     def image_patches(self, inputs: Mapping[str, Any]) -> int:
         """Patches of one image in a processor's output for one example; 0 where the size is fixed."""
 

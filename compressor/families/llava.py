@@ -90,6 +90,16 @@ class LlavaFamily:
             text["intermediate_size"] = shape.ffn_width or parsed.text_config.intermediate_size
         return changed
 
+    def with_depths(self, config: Mapping[str, Any], depths: Mapping[Tower, int]) -> dict[str, Any]:
+        """A tower that ends with the feature layer, and a decoder without a list of layer types."""
+        changed: dict[str, Any] = copy.deepcopy(dict(config))
+        # The feature layer would else be found from the new depth, or not be reached.
+        changed["vision_feature_layer"] = -1
+        changed["vision_config"]["num_hidden_layers"] = depths["vision"]
+        changed["text_config"]["num_hidden_layers"] = depths["language"]
+        changed["text_config"].pop("layer_types", None)
+        return changed
+
     def image_patches(self, inputs: Mapping[str, Any]) -> int:
         """LLaVA's images all have one size."""
         return 0

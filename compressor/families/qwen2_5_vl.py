@@ -71,6 +71,17 @@ class Qwen25VLFamily:
             text["intermediate_size"] = towers["language"].ffn_width
         return changed
 
+    def with_depths(self, config: Mapping[str, Any], depths: Mapping[Tower, int]) -> dict[str, Any]:
+        """Even layers of the tower have windows; a decoder without a list of layer types."""
+        changed: dict[str, Any] = copy.deepcopy(dict(config))
+        changed["vision_config"]["depth"] = depths["vision"]
+        changed["vision_config"]["fullatt_block_indexes"] = list(range(1, depths["vision"], 2))
+        # Hub configs have the text model's fields at the top level, newer ones in a section.
+        text = changed.get("text_config", changed)
+        text["num_hidden_layers"] = depths["language"]
+        text.pop("layer_types", None)
+        return changed
+
     def image_patches(self, inputs: Mapping[str, Any]) -> int:
         """Patches of the one image, from its grid."""
         return int(inputs["image_grid_thw"][0].prod())

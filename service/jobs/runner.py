@@ -18,6 +18,7 @@ from compressor.pipeline import STAGES, Stage, compress
 from compressor.recipe import parse_recipe
 from compressor.report import Side
 from service.jobs.records import JobRecord, JobRecords
+from service.latency.measure import latency_table
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
 
@@ -70,6 +71,9 @@ def _compress(
         parse_recipe(record.recipe),
         target,
         progress=_Reporter(records, record.id, token),
+        measure_latency=lambda model, progress: latency_table(
+            model, settings.cache_dir, progress=progress
+        ),
     )
     entry = compressed_entry(record, target, report.compressed)
     if not records.end(record.id, "finished", token=token, report=report.to_json()):

@@ -48,11 +48,11 @@ class InfoPruneLlavaForConditionalGeneration(LlavaForConditionalGeneration):
                 prefix=maybe_prefix(prefix, "vision_tower"),
             )
         for shape in layer_shapes(config, "projector"):
-            self._compress_projector(
+            self.compress_projector(
                 shape, vllm_config, maybe_prefix(prefix, "multi_modal_projector")
             )
 
-    def _compress_projector(self, shape: LayerShape, vllm_config: VllmConfig, prefix: str) -> None:
+    def compress_projector(self, shape: LayerShape, vllm_config: VllmConfig, prefix: str) -> None:
         """Put factored linears into the freshly built projector."""
         config, projector = self.config, self.multi_modal_projector
         width = config.text_config.hidden_size

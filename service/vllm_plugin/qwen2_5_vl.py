@@ -74,6 +74,16 @@ class InfoPruneQwen2_5_VLForConditionalGeneration(Qwen2_5_VLForConditionalGenera
         layers = f"{maybe_prefix(prefix, 'language_model')}.model.layers"
         compress_decoder(self.language_model.model, config, vllm_config, prefix=layers)
 
+    def compress_projector(self, shape: LayerShape, vllm_config: VllmConfig, prefix: str) -> None:
+        """Put factored linears into the merger."""
+        compress_merger(
+            self.visual.merger,
+            self.config,
+            shape,
+            quant_config=vllm_config.quant_config,
+            prefix=prefix,
+        )
+
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load a file's tensors, hub names; returns the names of the parameters loaded.
 

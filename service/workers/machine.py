@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,15 +19,30 @@ def this_machine() -> Machine:
 
 
 def _cpu_flags() -> frozenset[str]:
+    return frozenset(_cpu_info("flags", "Features").split())
+
+
+def _cpu_info(*names: str) -> str:
+    """The first value of /proc/cpuinfo under one of the names; empty where there is none."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return frozenset()
-    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
-    return frozenset(next(lines, "").partition(":")[2].split())
+        return ""
+    lines = (line for line in text.splitlines() if line.startswith(names))
+    return next(lines, "").partition(":")[2].strip()
 
 
 def _has_gpu() -> bool:
     if shutil.which("nvidia-smi") is None:
         return False
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+
+
+def device_name(machine: Machine) -> str:
+    """What the engine computes on: the GPU's name, or the CPU's model and number of cores."""
+    if machine.has_gpu:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+        return found.partition("\n")[0].strip() or "GPU"
+    model = _cpu_info("model name", "CPU part") or platform.processor() or "CPU"
+    return f"{model}, {machine.cores} cores"

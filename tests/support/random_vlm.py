@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from safetensors.torch import save_file
 from transformers import (
     CLIPVisionConfig,
@@ -19,16 +18,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from compressor.checkpoint import (
-    ARCHITECTURE_PREFIX,
-    Compression,
-    LayerShape,
-    Tower,
-    write_json,
-    writing,
-)
+from compressor.checkpoint import LayerShape, Tower, write_json, writing
 from compressor.families import TowerSpec, family_of, leaf
-from compressor.loading import file_name, is_tied, shrink_tower
+from compressor.random_model import random_tensors, shaped_config
 from models.training.architecture import (
     CLIP_MEAN,
     CLIP_STD,
@@ -77,29 +69,10 @@ def write_random_vlm(
     """
     tokenizer = _qwen_tokenizer() if kind == "qwen2.5-vl" else build_tokenizer()
     config = random_config(kind, tokenizer, kv_heads)
-    family = family_of(config)
-    torch.manual_seed(seed)
-    model = family.skeleton(config)
-    for spec in family.towers(config):
-        shrink_tower(model, spec, (towers or {}).get(spec.name, ()))
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, place in model.state_dict().items():
-        noise = WEIGHT_STD * torch.randn(place.shape, generator=generator)
-        is_norm = ("norm" in name or "ln_q" in name) and name.endswith(".weight")
-        if name != "lm_head.weight" or not is_tied(model):
-            tensors[file_name(family, name)] = 1 + noise if is_norm else noise
-    if towers is not None:
-        section = Compression(
-            plan_sha256="0" * 64,
-            original_architectures=tuple(config["architectures"]),
-            towers=towers,
-        )
-        config["architectures"] = [f"{ARCHITECTURE_PREFIX}{n}" for n in config["architectures"]]
-        config["compression"] = section.model_dump(mode="json")
+    tensors = dict(random_tensors(config, towers or {}, seed=seed, std=WEIGHT_STD))
     with writing(directory) as place:
         _save_processor(place, kind, tokenizer)
-        write_json(place / "config.json", config)
+        write_json(place / "config.json", shaped_config(config, towers))
         save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
 
 

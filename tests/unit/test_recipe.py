@@ -27,7 +27,7 @@ def test_only_the_budget_must_be_given() -> None:
         ),
         (
             {"seed": 1},
-            "The recipe lacks a target, one of flops, params, max_accuracy_drop; "
+            "The recipe lacks a target, one of flops, params, latency, max_accuracy_drop; "
             "for half of the original's FLOPs write flops: 0.5.",
         ),
         (

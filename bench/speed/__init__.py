@@ -1,0 +1,1 @@
+"""Speed where compute dominates: `python -m bench.speed`."""

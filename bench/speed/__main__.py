@@ -1,0 +1,207 @@
+"""Speed where compute dominates: original against compressed in vLLM.
+
+    make bench-speed                                   # or .venv/bin/python -m bench.speed
+    .venv/bin/python -m bench.speed --plan DIR/plan.json --plan-model models/shapes-llava
+    .venv/bin/python -m bench.speed --gpu              # LLaVA-1.5-7B's shape, for a CUDA machine
+
+A random LLaVA of 0.5 B parameters (576 visual tokens) against the same with the relative plan of a
+smaller model: the shares of heads, widths and ranks at the same relative depth. Prints a table and
+leaves `runs/bench/speed.json`: times, the theoretical ratio of FLOPs, the share of it that is realised,
+and by part what the compressed model takes beyond its share of FLOPs. What is finished is kept in
+`runs/bench/speed/`; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.speed.cases import Case, Shapes, cases, compare, flops_by_part, seconds_by_part
+from bench.speed.models import SIZES, Size, model_config, write_model
+from bench.speed.prediction import predict
+from bench.speed.rivals import Rivals, rivals
+from bench.speed.show import show
+from bench.speed.transfer import transfer
+from compressor import pipeline
+from compressor.checkpoint import read_config, write_json
+from compressor.cli import read_plan, stage_progress
+from compressor.errors import BudgetError
+from compressor.families import FixedFlops, TowerSpec, family_of
+from compressor.plan import Plan
+from compressor.recipe import parse_recipe
+from compressor.work import Work, digest
+from service.latency.engine import engine_identity
+from service.workers.machine import this_machine
+
+RUNS = Path("runs/bench")
+BUNDLED = Path("models/shapes-llava")
+MINIMUM_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The two models and how they are measured."""
+
+    size: Size
+    specs: tuple[TowerSpec, ...]
+    shapes: Shapes
+    fixed: FixedFlops
+    image_token: int
+    pairs: int
+    case_s: float
+    work: Work
+
+    def run(self, both: Rivals, case: Case) -> None:
+        """Measure a case, until it has its pairs or its time is over; keep what was seen."""
+        place = self.place(case)
+        state: dict[str, Any] = (
+            self.work.load_json(place) if self.work.has(place) else {"pairs": []}
+        )
+        workload = case.workload(self.image_token, self.size.image_px, timed=False)
+        begun = time.monotonic()
+        both.pair(workload, swapped=False)  # the first requests of a shape take longer
+        while len(state["pairs"]) < self.pairs and (
+            len(state["pairs"]) < MINIMUM_PAIRS or time.monotonic() - begun < self.case_s
+        ):
+            runs = both.pair(workload, swapped=bool(len(state["pairs"]) % 2))
+            state["pairs"].append([run.seconds for run in runs])
+            self.work.save_json(place, state)
+        timed = case.workload(self.image_token, self.size.image_px, timed=True)
+        runs = both.pair(timed, swapped=False)
+        parts = [seconds_by_part(run.seconds, run.events) for run in runs]
+        self.work.save_json(place, {**state, "parts": parts})
+
+    def place(self, case: Case) -> str:
+        """The name of a case's piece."""
+        return f"{case.name.replace(', ', '-').replace(' ', '-')}.json"
+
+    def finished(self, case: Case) -> bool:
+        """Whether a case has been measured to its end."""
+        place = self.place(case)
+        return self.work.has(place) and "parts" in self.work.load_json(place)
+
+    def result(self, case: Case) -> dict[str, Any]:
+        """What a finished case shows."""
+        state = self.work.load_json(self.place(case))
+        before, after = (
+            flops_by_part(case, self.specs, shapes, self.fixed) for shapes in ({}, self.shapes)
+        )
+        pairs = [(a, b) for a, b in state["pairs"]]
+        return compare(pairs, (state["parts"][0], state["parts"][1]), (before, after))
+
+
+def default_plan(model: Path, folder: Path, samples: int) -> Plan:
+    """A plan for 3.2x fewer FLOPs of a model, made once."""
+    path = folder / f"plan-{model.name}-{samples}.json"
+    if not path.is_file():
+        recipe = parse_recipe({"flops": 1 / 3.2, "calibration": {"samples": samples}})
+        with stage_progress() as progress:
+            job = pipeline.open_job(model, recipe, folder / "planned", progress=progress)
+            plan, _ = pipeline.decide(job, pipeline.score(job))
+            job.work.remove()
+        write_json(path, plan.model_dump(mode="json"))
+    return read_plan(path)
+
+
+def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """All cases of the models of a size."""
+    size, folder = SIZES[name], RUNS / "speed"
+    samples = 32 if args.tiny else 256
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = read_plan(args.plan) if args.plan else default_plan(args.plan_model, folder, samples)
+    config, source = model_config(size), read_config(args.plan_model)
+    family = family_of(config)
+    specs = family.towers(config)
+    round_to = 64 if args.gpu else 16
+    shapes = transfer(plan.towers, family_of(source).towers(source), specs, round_to)
+    identity = engine_identity(args.threads)
+    dtype = torch.float32 if identity.dtype == "float32" else torch.bfloat16
+    facts = {
+        "size": name,
+        "plan": plan.sha256,
+        "engine": identity.model_dump(),
+        "text_tokens": [case.text_tokens for case in cases(tiny=args.tiny)],
+        "pairs": args.pairs,
+    }
+    work = Work(folder / digest(facts)[:16], facts)
+    bench = Bench(
+        size, specs, shapes, family.fixed_flops(config, 0), config["image_token_index"],
+        args.pairs, args.case_seconds, work,
+    )  # fmt: skip
+    todo = [case for case in cases(tiny=args.tiny) if not bench.finished(case)]
+    if todo:
+        models = work.directory / "original", work.directory / "compressed"
+        for directory, towers in zip(models, (None, shapes), strict=True):
+            if not directory.exists():
+                write_model(directory, size, towers, dtype)
+        longest = max(c.text_tokens + c.new_tokens for c in todo) + bench.fixed.visual_tokens + 16
+        batch = max(case.batch for case in todo)
+        settings = {
+            "dtype": identity.dtype,
+            "max_model_len": longest,
+            "max_num_seqs": batch,
+            # Both are on one GPU.
+            "memory_share": 0.42 if args.gpu else None,
+        }
+        cache = kv_cache_gib(specs, longest * batch)
+        with rivals(
+            models, settings, work.directory, threads=args.threads, kv_cache_gib=cache
+        ) as both:
+            for case in todo:
+                bench.run(both, case)
+                print(f"{case.name}: done", flush=True)
+    return {**facts, "cases": {case.name: bench.result(case) for case in cases(tiny=args.tiny)}}
+
+
+def kv_cache_gib(specs: tuple[TowerSpec, ...], tokens: int) -> int:
+    """Whole GiB for the keys and values of so many tokens in float32."""
+    language = next(spec for spec in specs if spec.name == "language")
+    values = 2 * language.used_layers * language.kv_heads * language.head_dim
+    return 1 + 4 * values * tokens // 2**30
+
+
+def main() -> None:
+    """Measure, print, and write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description="Speed in vLLM.")
+    parser.add_argument("--plan", type=Path, help="plan.json of the small model (default: 3.2x)")
+    parser.add_argument("--plan-model", type=Path, default=BUNDLED, help="the plan's original")
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each model in a case")
+    parser.add_argument("--case-seconds", type=float, default=150.0, help="stop a case after this")
+    parser.add_argument(
+        "--threads", type=int, default=this_machine().cores, help="of an engine on a CPU"
+    )
+    parser.add_argument("--no-prediction", action="store_true", help="leave out the latency check")
+    parser.add_argument("--latency", type=float, default=0.6, help="share of the latency check")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--tiny", action="store_true", help="a minute or two, to see that it works")
+    kind.add_argument("--gpu", action="store_true", help="LLaVA-1.5-7B's shape, on CUDA")
+    args = parser.parse_args()
+    if args.gpu and not torch.cuda.is_available():
+        raise SystemExit("--gpu needs a CUDA device, and there is none.")
+    name = "tiny" if args.tiny else "gpu" if args.gpu else "default"
+    report = measure(args, name)
+    path = RUNS / ("speed-tiny.json" if args.tiny else "speed.json")
+    write_json(path, report)
+    if not args.no_prediction:
+        write_json(path, report := {**report, "prediction": checked_prediction(args)})
+    show(report)
+
+
+def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
+    """The latency check; where the share cannot be met here, the sentence that says so."""
+    try:
+        return predict(
+            args.plan_model, args.latency, RUNS / "speed",
+            samples=32 if args.tiny else 256, repeats=3 if args.tiny else 20,
+        )  # fmt: skip
+    except BudgetError as error:
+        return {"model": args.plan_model.name, "asked": args.latency, "error": str(error)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The benchmark's tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print all that was measured."""
+    console = Console()
+    console.print(_cases(report))
+    for name, case in report["cases"].items():
+        console.print(_parts(name, case))
+    found = report.get("prediction", {})
+    if "error" in found:
+        console.print(f"latency table, {found['model']}: {found['error']}")
+    elif found:
+        low, high = found["measured_range"]
+        console.print(
+            f"latency table, {found['model']}: asked {found['asked']:g}, predicted "
+            f"{found['predicted']:.3f}, measured {found['measured']:.3f} [{low:.3f}, {high:.3f}] of "
+            f"the original's {1e3 * found['original_s']:.1f} ms"
+        )
+
+
+def _cases(report: dict[str, Any]) -> Table:
+    engine = report["engine"]
+    table = Table(
+        "", "original, s", "compressed, s", "speed-up", "range", "FLOPs ratio", "realised",
+        title=f"{engine['engine']} on {engine['device']}, {engine['dtype']}, "
+        f"{engine['threads']} threads",
+    )  # fmt: skip
+    for name, case in report["cases"].items():
+        low, high = case["speedup_range"]
+        table.add_row(
+            name, f"{case['original_s']:.3f}", f"{case['compressed_s']:.3f}",
+            f"{case['speedup']:.2f}", f"{low:.2f}-{high:.2f} (n={case['pairs']})",
+            f"{case['flops_ratio']:.2f}", f"{case['realised']:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def _parts(name: str, case: dict[str, Any]) -> Table:
+    table = Table("part", "original, s", "compressed, s", "FLOPs share", "excess, s", title=name)
+    for part, found in case["parts"].items():
+        share = f"{found['flops_share']:.3f}" if found["flops_share"] else ""
+        table.add_row(
+            part, f"{found['original_s']:.3f}", f"{found['compressed_s']:.3f}", share,
+            f"{found['excess_s']:+.3f}",
+        )  # fmt: skip
+    return table
