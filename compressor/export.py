@@ -33,7 +33,8 @@ from compressor.errors import DiskFullError
 from compressor.families import Family, TowerSpec
 from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
-from compressor.report import Report, model_card
+from compressor.report.data import Evidence
+from compressor.report.write import write_report
 from compressor.work import Work
 
 _NOT_COPIED = {
@@ -150,7 +151,7 @@ def _cut_idle(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) ->
                     tensors[name] = tensors[name][:, :width]
 
 
-def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report: Report) -> None:
+def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     """Move a candidate to its place, with plan, report and model card, manifest last.
 
     Raises:
@@ -159,9 +160,8 @@ def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report
     with one_sentence_when_full(target), writing(target) as directory:
         for path in sorted(candidate.directory.iterdir()):
             _link(path, directory / path.name)
-        write_json(directory / "plan.json", plan.model_dump(mode="json"))
-        write_json(directory / "report.json", report.to_json())
-        (directory / "README.md").write_text(model_card(report, plan))
+        write_json(directory / "plan.json", evidence.plan.model_dump(mode="json"))
+        write_report(directory, evidence)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,15 @@ class Job:
     progress: Progress
     config: dict[str, Any]
     family: Family
+    weights: Mapping[str, str]
+    """sha256 of the original's weight files, by name."""
     device: torch.device = field(default_factory=compute_device)
+
+    def telling(self, progress: Progress) -> Job:
+        """The same job, whose progress goes elsewhere; what is loaded stays loaded."""
+        other = copy.copy(self)
+        object.__setattr__(other, "progress", progress)
+        return other
 
     @cached_property
     def specs(self) -> tuple[TowerSpec, ...]:
@@ -103,7 +112,7 @@ def open_job(
         "plan": plan.sha256 if plan else None,
     }
     torch.manual_seed(recipe.seed)
-    return Job(source, recipe, Work.beside(out, fingerprint), progress, config, family)
+    return Job(source, recipe, Work.beside(out, fingerprint), progress, config, family, weights)
 
 
 def open_original(source: Path) -> tuple[dict[str, Any], Family]:

@@ -6,8 +6,9 @@ command after a crash goes on with what is there, and ends in the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from compressor.calibrate import LayerStatistics, calibrate_layer
@@ -37,17 +38,20 @@ from compressor.job import (
 )
 from compressor.loading import linear_at
 from compressor.measure import drop_on_validation, evaluate_pair
+from compressor.meter import Meter
 from compressor.plan import Plan, PlannedLayer
 from compressor.planning import make
 from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
-from compressor.report import Report, Side
+from compressor.report.data import DryRun, Evidence, Report, Side, details
 from compressor.scoring import LayerScores, score_layer
-from compressor.search import bisect
+from compressor.search import TRIES, bisect
 from compressor.streams import Stream
 from compressor.work import Work
 
 __all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "open_job", "open_original"]
+
+SEARCH = "search.json"
 
 
 def compress(
@@ -70,10 +74,69 @@ def compress(
     Raises:
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
-    out = Path(out)
-    job = open_job(Path(source), recipe, out, plan=plan, progress=progress)
+    out, meter = Path(out), Meter()
+    job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
+    with _nothing_left_of_a_failure(job):
+        return replace(_run(job, out, plan), spent=meter.spent())
+
+
+def dry_run(
+    source: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    plan: Plan | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> DryRun:
+    """Calibrate, score and plan as `compress` would; it then goes on with what is kept of this.
+
+    A search for the smallest model that keeps an accuracy has to prune and ask, so it does.
+
+    Raises:
+        CompressorError: one sentence on what is wrong.
+    """
+    out, meter = Path(out), Meter()
+    job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
+    with _nothing_left_of_a_failure(job):
+        made = plan or decide(job, score(job))[0]
+        job.progress("plan", 1.0)
+        flops = (count_flops(job, {}), count_flops(job, made.towers))
+        return DryRun(made, job.specs, *flops, job.work.directory, meter.spent())
+
+
+class TryProgress:
+    """Tells the stages of a search's tries as parts of the one stage `plan`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done = -1
+
+    def next(self) -> None:
+        """Another try begins."""
+        self._done += 1
+        self._progress("plan", self._done / TRIES)
+
+    def __call__(self, stage: Stage, share: float) -> None:
+        """Prune, heal and ask, about as long as each takes."""
+        begin, end = {"prune": (0.0, 0.5), "heal": (0.5, 0.7)}.get(stage, (0.7, 1.0))
+        # Not the end: the plan is only made when the search is over.
+        self._progress("plan", 0.99 * (self._done + begin + (end - begin) * share) / TRIES)
+
+
+def both(*hear: Progress) -> Progress:
+    """Progress that several hear."""
+
+    def tell(stage: Stage, share: float) -> None:
+        for each in hear:
+            each(stage, share)
+
+    return tell
+
+
+@contextmanager
+def _nothing_left_of_a_failure(job: Job) -> Iterator[None]:
     try:
-        return _run(job, out, plan)
+        yield
     except DiskFullError:
         raise
     except CompressorError:
@@ -83,12 +146,13 @@ def compress(
 
 
 def _run(job: Job, out: Path, plan: Plan | None) -> Report:
-    made, work = (plan, job.work) if plan else decide(job, score(job))
+    scores = {} if plan else score(job)
+    made, work = (plan, job.work) if plan else decide(job, scores)
     job.progress("plan", 1.0)
     candidate = heal(job, made, prune(job, made, work), work)
     report = evaluate(job, made, candidate)
     job.progress("export", 0.0)
-    publish(candidate, job.source, out, made, report)
+    publish(candidate, out, gather(job, made, scores, report))
     job.work.remove()
     job.progress("export", 1.0)
     return report
@@ -176,16 +240,20 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
     if target != "max_accuracy_drop":
         return make(job, scores, target, value), job.work
 
+    tries = TryProgress(job.progress)
+    trying = job.telling(tries)
+
     def measure(share: float) -> Interval:
+        tries.next()
         plan, work = make(job, scores, "flops", share), job.work.sub(f"try-{share:g}")
-        candidate = heal(job, plan, prune(job, plan, work), work)
+        candidate = heal(trying, plan, prune(trying, plan, work), work)
         return drop_on_validation(
             job.source, candidate.directory, job.processor, job.recipe.evaluation,
-            job.recipe.seed, (job.work, work),
+            job.recipe.seed, (job.work, work), advance=lambda share: tries("evaluate", share),
         )  # fmt: skip
 
     share, tried = bisect(measure, value)
-    job.work.save_json("search.json", [asdict(each) for each in tried])
+    job.work.save_json(SEARCH, [asdict(each) for each in tried])
     return make(job, scores, "flops", share), job.work.sub(f"try-{share:g}")
 
 
@@ -244,6 +312,7 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
     sides = [
         Side(
             sum(count_parameters(p) for p in directory.glob("*.safetensors")),
+            sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             count_flops(job, towers),
             measured,
         )
@@ -253,6 +322,16 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
         )
     ]
     return Report(job.source.name, sides[0], sides[1], accuracy.difference, job.recipe.seed)
+
+
+def gather(
+    job: Job, plan: Plan, scores: Mapping[Tower, list[LayerScores]], report: Report
+) -> Evidence:
+    """Everything that the exported report shows."""
+    tried = job.work.load_json(SEARCH) if job.work.has(SEARCH) else ()
+    return Evidence(
+        report, plan, job.recipe, job.weights, details(job.specs, plan, scores), tuple(tried)
+    )
 
 
 def count_flops(job: Job, towers: Mapping[Tower, tuple[PlannedLayer, ...]]) -> RequestFlops:
