@@ -59,6 +59,16 @@ class Meter:
         return Spent(dict(self._seconds), peak_memory_bytes(), peak_device_bytes())
 
 
+def both(*hear: Callable[[Any, float], None]) -> Callable[[Any, float], None]:
+    """Progress that several hear."""
+
+    def tell(stage: Any, share: float) -> None:
+        for each in hear:
+            each(stage, share)
+
+    return tell
+
+
 def peak_memory_bytes() -> int:
     """The process's high-water mark of resident memory.
 

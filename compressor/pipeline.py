@@ -24,9 +24,7 @@ from compressor.export import (
     write_healed,
 )
 from compressor.families import TowerSpec
-from compressor.flops import RequestFlops, request_flops
 from compressor.heal import heal as train
-from compressor.inspect import count_parameters
 from compressor.job import (
     STAGES,
     Job,
@@ -37,21 +35,20 @@ from compressor.job import (
     statistics_piece,
 )
 from compressor.loading import linear_at
-from compressor.measure import drop_on_validation, evaluate_pair
-from compressor.meter import Meter
+from compressor.measure import drop_on_validation
+from compressor.meter import Meter, both
+from compressor.outcome import count_flops, evaluate, gather
 from compressor.plan import Plan, PlannedLayer
 from compressor.planning import make
 from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
-from compressor.report.data import DryRun, Evidence, Report, Side, details
+from compressor.report.data import DryRun, Report
 from compressor.scoring import LayerScores, score_layer
-from compressor.search import TRIES, bisect
+from compressor.search import SEARCH, TryProgress, bisect
 from compressor.streams import Stream
 from compressor.work import Work
 
 __all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "open_job", "open_original"]
-
-SEARCH = "search.json"
 
 
 def compress(
@@ -102,35 +99,6 @@ def dry_run(
         job.progress("plan", 1.0)
         flops = (count_flops(job, {}), count_flops(job, made.towers))
         return DryRun(made, job.specs, *flops, job.work.directory, meter.spent())
-
-
-class TryProgress:
-    """Tells the stages of a search's tries as parts of the one stage `plan`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._done = -1
-
-    def next(self) -> None:
-        """Another try begins."""
-        self._done += 1
-        self._progress("plan", self._done / TRIES)
-
-    def __call__(self, stage: Stage, share: float) -> None:
-        """Prune, heal and ask, about as long as each takes."""
-        begin, end = {"prune": (0.0, 0.5), "heal": (0.5, 0.7)}.get(stage, (0.7, 1.0))
-        # Not the end: the plan is only made when the search is over.
-        self._progress("plan", 0.99 * (self._done + begin + (end - begin) * share) / TRIES)
-
-
-def both(*hear: Progress) -> Progress:
-    """Progress that several hear."""
-
-    def tell(stage: Stage, share: float) -> None:
-        for each in hear:
-            each(stage, share)
-
-    return tell
 
 
 @contextmanager
@@ -301,44 +269,6 @@ def heal(job: Job, plan: Plan, candidate: Candidate, work: Work) -> Candidate:
         )  # fmt: skip
         return write_healed(work, student.cpu(), job.family, candidate)
     return Candidate(work.directory / HEALED)
-
-
-def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
-    """Measure both models, from their files, on the same test questions."""
-    accuracy = evaluate_pair(
-        job.source, candidate.directory, job.processor, job.recipe.evaluation, job.recipe.seed,
-        job.work, advance=lambda share: job.progress("evaluate", share),
-    )  # fmt: skip
-    sides = [
-        Side(
-            sum(count_parameters(p) for p in directory.glob("*.safetensors")),
-            sum(p.stat().st_size for p in directory.glob("*.safetensors")),
-            count_flops(job, towers),
-            measured,
-        )
-        for directory, towers, measured in (
-            (job.source, {}, accuracy.original),
-            (candidate.directory, plan.towers, accuracy.compressed),
-        )
-    ]
-    return Report(job.source.name, sides[0], sides[1], accuracy.difference, job.recipe.seed)
-
-
-def gather(
-    job: Job, plan: Plan, scores: Mapping[Tower, list[LayerScores]], report: Report
-) -> Evidence:
-    """Everything that the exported report shows."""
-    tried = job.work.load_json(SEARCH) if job.work.has(SEARCH) else ()
-    return Evidence(
-        report, plan, job.recipe, job.weights, details(job.specs, plan, scores), tuple(tried)
-    )
-
-
-def count_flops(job: Job, towers: Mapping[Tower, tuple[PlannedLayer, ...]]) -> RequestFlops:
-    """FLOPs of a request to the original (no towers) or to the planned model."""
-    text_tokens, patches = job.request
-    fixed = job.family.fixed_flops(job.config, patches)
-    return request_flops(job.specs, towers, fixed, text_tokens=text_tokens)
 
 
 def _passed(spec: TowerSpec, index: int) -> str:
