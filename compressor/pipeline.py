@@ -19,7 +19,9 @@ from compressor.export import (
     HEALED,
     Candidate,
     has_candidate,
+    one_sentence_when_full,
     publish,
+    stored_dtype,
     write_candidate,
     write_healed,
 )
@@ -72,8 +74,9 @@ def compress(
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
     out, meter = Path(out), Meter()
-    job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
-    with _nothing_left_of_a_failure(job):
+    with one_sentence_when_full(out):
+        job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
+    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
         return replace(_run(job, out, plan), spent=meter.spent())
 
 
@@ -93,8 +96,9 @@ def dry_run(
         CompressorError: one sentence on what is wrong.
     """
     out, meter = Path(out), Meter()
-    job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
-    with _nothing_left_of_a_failure(job):
+    with one_sentence_when_full(out):
+        job = open_job(Path(source), recipe, out, plan=plan, progress=both(meter, progress))
+    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
         made = plan or decide(job, score(job))[0]
         job.progress("plan", 1.0)
         flops = (count_flops(job, {}), count_flops(job, made.towers))
@@ -227,6 +231,7 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
 
 def prune(job: Job, plan: Plan, work: Work) -> Candidate:
     """The compressed model's weights: heads cut, FFNs factored or narrowed, what is left fitted."""
+    dtype = stored_dtype(job.config)
     total, done = sum(spec.used_layers for spec in job.specs), 0
     upstream: tuple[list[tuple[TowerSpec, Stream]], ...] = ([], [])
     for spec in job.specs:
@@ -246,8 +251,10 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
                 original, spec, planned, streams[0], streams[1], ridge=job.recipe.ridge
             )
             run_both(original, block, streams[0], streams[1])
-            tensors = {k: v.cpu() for k, v in block.state_dict().items()} if layers else {}
-            work.save_tensors(_pruned(spec, index), tensors)
+            kept = block.state_dict() if layers else {}
+            work.save_tensors(
+                _pruned(spec, index), {k: v.to("cpu", dtype) for k, v in kept.items()}
+            )
             for stream in streams:
                 stream.advance()
             job.progress("prune", (done + index + 1) / total)
