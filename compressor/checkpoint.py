@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -154,7 +154,7 @@ def _verify_manifest(directory: Path) -> None:
             raise CheckpointError(f"{path.name} in {str(directory)!r} is not in its manifest.")
     for name, digest in expected.items():
         path = directory / name
-        if not path.resolve().is_relative_to(directory.resolve()):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise CheckpointError(
                 f"{MANIFEST} in {str(directory)!r} names a file outside: {name!r}."
             )
