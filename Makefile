@@ -14,7 +14,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
-	bench-speed train-model clean
+	bench-cost bench-speed train-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (AR
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
 	@$(EXEC) env OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.training.train
+
+bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; hours for all four)
+	@$(EXEC) $(BIN)/python -m bench.cost $(if $(SIZES),--sizes $(SIZES))
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

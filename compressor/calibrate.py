@@ -22,6 +22,8 @@ from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
 
 _PROBE = 0.02
+_CONSTANT = 1e-10
+"""Share of the second moment under which a variance is rounding: float32 has 1e-14."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def calibrate_layer(
         transfer=torch.zeros(len(spec.reading), dtype=torch.float64),
         residual_energy=residual.variance,
     )
-    _check(found, spec, stream)
+    _check(found, spec, stream, constant=residual.variance <= _CONSTANT * residual.second_moment)
     return replace(found, transfer=measure_transfer(block, spec, stream, found))
 
 
@@ -154,23 +156,24 @@ def _noise(block: nn.Module, path: str, variance: float, *, seed: int) -> Iterat
 def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
     """Covariance where the linear at `path` has a bias, which takes up the mean; else `E[x x^T]`."""
     gram = moments.gram.cpu()
-    mean, raw = gram[:-1, -1], gram[:-1, :-1]
+    mean, raw = gram[:-1, -1], gram[:-1, :-1].contiguous()
     linear = block.get_submodule(path)
     if getattr(linear, "bias", None) is None:
-        return raw.contiguous()
-    return raw - torch.outer(mean, mean)
+        return raw
+    return raw.addr_(mean, mean, alpha=-1)
 
 
-def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream) -> None:
+def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream, *, constant: bool) -> None:
     """Refuse statistics that say nothing, or too little."""
     where = f"layer {stream.depth} of the {spec.name} tower"
     for tensor in (found.heads, found.attention_input, found.ffn_input, found.ffn_hidden):
-        if not bool(torch.isfinite(tensor).all()):
+        # The sum is finite only if all are, and needs no second matrix.
+        if not math.isfinite(float(tensor.sum())):
             raise CalibrationError(
                 f"Activations at {where} are not finite; check the model's weights (NaN or infinity) "
                 "and the calibration images."
             )
-    if found.residual_energy <= 1e-12 * float(found.ffn_hidden.diagonal().sum() + 1e-30):
+    if constant:
         raise CalibrationError(
             f"Activations at {where} are the same at every position, so they carry no information; "
             "check the calibration data and the model's weights."

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -151,8 +151,15 @@ def _verify_manifest(directory: Path) -> None:
         expected = {str(name): str(entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{MANIFEST} in {str(directory)!r} is malformed.") from error
+    for path in directory.glob("*.safetensors"):
+        if path.name not in expected:  # it would be loaded
+            raise CheckpointError(f"{path.name} in {str(directory)!r} is not in its manifest.")
     for name, digest in expected.items():
         path = directory / name
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise CheckpointError(
+                f"{MANIFEST} in {str(directory)!r} names a file outside: {name!r}."
+            )
         if not path.is_file():
             raise CheckpointError(f"{name} is missing from {str(directory)!r}; export it again.")
         if sha256_of(path) != digest:
@@ -214,9 +221,11 @@ def writing(target: Path) -> Iterator[Path]:
 
 
 def _write_manifest(directory: Path) -> None:
-    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST)
+    manifest = directory / MANIFEST
+    everything = sorted(directory.rglob("*"))
+    files = [p for p in everything if p.is_file() and p != manifest]
     entries = {
-        str(path.relative_to(directory)): {
+        path.relative_to(directory).as_posix(): {
             "sha256": sha256_of(path),
             "bytes": path.stat().st_size,
         }
@@ -225,9 +234,10 @@ def _write_manifest(directory: Path) -> None:
     for path in files:
         path.chmod(0o644)  # safetensors writes 0600, which a serving user could not read
         _flush(path)
-    write_json(directory / MANIFEST, {"format_version": FORMAT_VERSION, "files": entries})
-    _flush(directory / MANIFEST)
-    _flush(directory)
+    write_json(manifest, {"format_version": FORMAT_VERSION, "files": entries})
+    _flush(manifest)
+    for path in (*(p for p in everything if p.is_dir()), directory):
+        _flush(path)
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -19,17 +19,18 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from compressor.checkpoint import MANIFEST, read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.recipe import read_recipe
+from compressor.report.write import data_of, page_of
+from compressor.tables import show
 
 if TYPE_CHECKING:
     from compressor.pipeline import Progress as StageProgress
     from compressor.pipeline import Stage
     from compressor.plan import Plan
-    from compressor.report import Report
+    from compressor.report.data import DryRun, Report
 
 
 def compress(
@@ -38,21 +39,38 @@ def compress(
         Path, typer.Argument(help="Directory of the original, in Hugging Face layout.")
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="YAML or JSON file, or inline: 'flops: 0.5'.")
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="YAML or JSON file, or inline: 'flops: 0.5'; see docs/recipes.md.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the compressed model goes.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The new model's directory; appears when it is whole."),
+    ],
     plan: Annotated[
-        Path | None, typer.Option(help="Replay this plan.json instead of making a plan.")
+        Path | None,
+        typer.Option(help="Replay the plan.json of another compression instead of making a plan."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Make the plan and print it; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Calibrate, score and plan, print the plan, and stop. Scores are kept beside --out "
+            "for the real run.",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report (or the plan) as JSON.")
+    ] = False,
 ) -> None:
     """Compress a vision-language model without any service.
 
     Scores heads and FFNs on calibration data, prunes to the recipe's budget, compares accuracy on
-    the recipe's test questions, and writes a checkpoint that vLLM loads with infoprune installed.
+    the recipe's test questions, and writes a checkpoint that vLLM loads, with a report
+    (`infoprune report DIR`). Given again after a kill, it goes on where it was.
     """
     with errors_in_one_sentence():
         checked = read_recipe(recipe)
@@ -63,24 +81,36 @@ def compress(
         from compressor import pipeline
 
         replayed = read_plan(plan) if plan else None
+        shown: DryRun | Report
         with stage_progress() as progress:
             if dry_run:
-                job = pipeline.open_job(
-                    model, checked, out, progress=progress, measure_latency=context.obj
-                )
-                made, _ = pipeline.decide(job, pipeline.score(job))
-                report = None
-            else:
-                report = pipeline.compress(
+                shown = pipeline.dry_run(
                     model, checked, out, plan=replayed, progress=progress,
                     measure_latency=context.obj,
                 )  # fmt: skip
-        if report is None:
-            typer.echo(json.dumps(made.model_dump(mode="json"), indent=2))
-        elif as_json:
-            typer.echo(json.dumps(report.to_json(), indent=2))
+            else:
+                shown = pipeline.compress(
+                    model, checked, out, plan=replayed, progress=progress,
+                    measure_latency=context.obj,
+                )  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps(shown.to_json(), indent=2))
         else:
-            print_report(report, out)
+            show(shown, out)
+
+
+def report(
+    model: Annotated[Path, typer.Argument(help="Directory of a model that infoprune compressed.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report's data instead.")
+    ] = False,
+) -> None:
+    """Print where a compressed model's report is: a page for the browser."""
+    with errors_in_one_sentence():
+        if as_json:
+            typer.echo(json.dumps(data_of(model), indent=2))
+        else:
+            typer.echo(str(page_of(model)))
 
 
 def read_plan(path: Path) -> Plan:
@@ -129,23 +159,3 @@ def stage_progress() -> Iterator[StageProgress]:
 
     with bar:
         yield show
-
-
-def print_report(report: Report, out: Path) -> None:
-    """The table of original and compressed."""
-    table = Table("", "original", "compressed", "ratio", title=f"{report.model}: {out}")
-    a, b = report.original, report.compressed
-    rows = {
-        "parameters": (a.params, b.params),
-        "FLOPs, vision tower": (a.flops.vision, b.flops.vision),
-        "FLOPs, projector": (a.flops.projector, b.flops.projector),
-        "FLOPs, LLM prefill": (a.flops.prefill, b.flops.prefill),
-        "FLOPs, one decoded token": (a.flops.decode_token, b.flops.decode_token),
-    }
-    for name, (x, y) in rows.items():
-        table.add_row(name, f"{x:.4g}", f"{y:.4g}", f"{y / x:.3f}")
-    for dataset, difference in report.difference.items():
-        x, y = a.accuracy[dataset].value, b.accuracy[dataset].value
-        change = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-        table.add_row(f"accuracy, {dataset}", f"{x:.4f}", f"{y:.4f}", change)
-    Console().print(table)

@@ -33,7 +33,8 @@ from compressor.errors import DiskFullError
 from compressor.families import Family, TowerSpec
 from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
-from compressor.report import Report, model_card
+from compressor.report.data import Evidence
+from compressor.report.write import write_report
 from compressor.work import Work
 
 _NOT_COPIED = {
@@ -47,6 +48,7 @@ _NOT_COPIED = {
 _NOT_COPIED_SUFFIXES = (".safetensors", ".safetensors.index.json", ".py")
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PRUNED, HEALED = "candidate", "healed"
 
 
@@ -110,7 +112,10 @@ def write_healed(work: Work, model: nn.Module, family: Family, candidate: Candid
 def _tensors(
     work: Work, model: nn.Module, specs: Sequence[TowerSpec], plan: Plan
 ) -> dict[str, Tensor]:
-    """Every tensor of the compressed model, by transformers' name: the original's, or the pruned."""
+    """Every tensor of the compressed model, by transformers' name: the original's, or the pruned.
+
+    All in files still, so that a model is written that is larger than memory.
+    """
     replaced: dict[str, Tensor] = {}
     prefixes: list[str] = []
     for spec in specs:
@@ -120,7 +125,7 @@ def _tensors(
         for index in range(spec.used_layers):
             path = spec.block_path(index)
             prefixes.append(f"{path}.")
-            tensors = work.load_tensors(f"prune/{spec.name}-{index}.safetensors")
+            tensors = work.map_tensors(f"prune/{spec.name}-{index}.safetensors")
             replaced |= {f"{path}.{name}": tensor for name, tensor in tensors.items()}
     found = {
         name: tensor
@@ -150,7 +155,7 @@ def _cut_idle(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) ->
                     tensors[name] = tensors[name][:, :width]
 
 
-def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report: Report) -> None:
+def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     """Move a candidate to its place, with plan, report and model card, manifest last.
 
     Raises:
@@ -159,9 +164,8 @@ def publish(candidate: Candidate, source: Path, target: Path, plan: Plan, report
     with one_sentence_when_full(target), writing(target) as directory:
         for path in sorted(candidate.directory.iterdir()):
             _link(path, directory / path.name)
-        write_json(directory / "plan.json", plan.model_dump(mode="json"))
-        write_json(directory / "report.json", report.to_json())
-        (directory / "README.md").write_text(model_card(report, plan))
+        write_json(directory / "plan.json", evidence.plan.model_dump(mode="json"))
+        write_report(directory, evidence)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -184,7 +188,7 @@ def copied_files(source: Path) -> list[Path]:
 
 
 class one_sentence_when_full:  # noqa: N801 - used as a statement
-    """Turn a full disk into a `DiskFullError`."""
+    """Turn a full disk, or a file that may not grow, into a `DiskFullError`."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -193,9 +197,12 @@ class one_sentence_when_full:  # noqa: N801 - used as a statement
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        # safetensors has an exception of its own, with the system's words in it.
-        if full or (error is not None and "No space left" in str(error)):
+        full = isinstance(error, OSError) and error.errno in _FULL
+        # safetensors has an exception of its own, with the system's number in its words.
+        told = type(error).__name__ == "SafetensorError" and any(
+            f"os error {number}" in str(error) for number in _FULL
+        )
+        if full or told:
             raise DiskFullError(
                 f"The disk is full while writing {str(self.target)!r}; free some space and give the "
                 "same command again, which goes on where it was."

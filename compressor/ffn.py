@@ -12,20 +12,44 @@ from compressor.loading import FactoredLinear
 def low_rank(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """B (m, r) and A (r, n), the rank-r matrix that is closest to W on inputs of covariance C.
 
-    Minimises `E|W x - B A x|^2`: SVD of `W U L^(1/2)` with `C = U L U^T`, un-whitened by
-    `L^(-1/2) U^T` (SVD-LLM v2). With W from least squares it is reduced-rank regression.
+    Minimises `E|W x - B A x|^2`: the truncated SVD of `W C^(1/2)`, un-whitened (SVD-LLM v2). With W
+    from least squares it is reduced-rank regression. Two routes, both exact, neither a full SVD; their
+    eigendecompositions are of the *smaller* side only:
+
+    - m <= n: `W C W^T = U S^2 U^T`, then `B A = U_r U_r^T W`. The truncation is a projection of the
+      outputs, so nothing needs to be whitened and C may be singular.
+    - m > n: `C = V L V^T`, `K = W V L^(1/2)`, `K^T K = Q S^2 Q^T`, then
+      `B A = K Q_r Q_r^T L^(-1/2) V^T`.
+
+    Squaring halves the digits: in float64 directions with less than 1e-16 of the largest energy mix
+    with each other. They are the last to be kept, and what they carry no output shows; Q and U are
+    orthonormal all the same, so at full rank the product is W.
 
     Args:
         weight: (m, n) float64.
-        gram: C (n, n) float64, positive definite.
+        gram: C (n, n) float64, positive semi-definite.
         rank: r, at most min(m, n).
     """
-    values, vectors = torch.linalg.eigh(gram)
+    if weight.shape[0] <= weight.shape[1]:
+        vectors = _leading(weight @ gram @ weight.T, rank)
+        return _balanced(vectors, vectors.T @ weight)
+    values, axes = torch.linalg.eigh(gram)
     roots = values.clamp_min(float(values.max()) * 1e-12).sqrt()
-    left, sigma, right = torch.linalg.svd((weight @ vectors) * roots, full_matrices=False)
-    # The singular values are shared between the factors, which keeps both in bf16's comfort.
-    share = sigma[:rank].sqrt()
-    return left[:, :rank] * share, (share[:, None] * right[:rank] / roots) @ vectors.T
+    whitened = (weight @ axes) * roots
+    vectors = _leading(whitened.T @ whitened, rank)
+    return _balanced(whitened @ vectors, (vectors.T / roots) @ axes.T)
+
+
+def _leading(gram: Tensor, rank: int) -> Tensor:
+    """The eigenvectors of the `rank` largest eigenvalues, as columns."""
+    return torch.linalg.eigh((gram + gram.T) / 2).eigenvectors.flip(1)[:, :rank]
+
+
+def _balanced(out_factor: Tensor, in_factor: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, with columns of B as large as rows of A: both in bf16's comfort."""
+    sizes = (in_factor.norm(dim=1), out_factor.norm(dim=0))
+    scale = (sizes[0].clamp_min(1e-30) / sizes[1].clamp_min(1e-30)).sqrt()
+    return out_factor * scale, in_factor / scale[:, None]
 
 
 def factor_linear(weight: Tensor, bias: Tensor | None, gram: Tensor, rank: int | None) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from compressor import inputs
 from compressor.checkpoint import read_config, sha256_of, verify
 from compressor.errors import CheckpointError
 from compressor.families import Family, TowerSpec, family_of
+from compressor.flops import positions_of
 from compressor.latency.table import LatencyTable
 from compressor.loading import load
 from compressor.plan import Plan
@@ -26,6 +28,8 @@ Stage = Literal["calibrate", "score", "plan", "prune", "heal", "evaluate", "expo
 STAGES: tuple[Stage, ...] = (
     "calibrate", "score", "plan", "prune", "heal", "evaluate", "export",
 )  # fmt: skip
+_BATCH_ELEMENTS = 1 << 24
+"""64 MB in float32: a layer has a handful of such activations at once."""
 Progress = Callable[[Stage, float], None]
 """Hears the stage and the share of it that is done; may raise `Cancelled` to stop the job."""
 MeasureLatency = Callable[[Path, Callable[[float], None]], LatencyTable]
@@ -47,8 +51,16 @@ class Job:
     progress: Progress
     config: dict[str, Any]
     family: Family
+    weights: Mapping[str, str]
+    """sha256 of the original's weight files, by name."""
     measure_latency: MeasureLatency | None = None
     device: torch.device = field(default_factory=compute_device)
+
+    def telling(self, progress: Progress) -> Job:
+        """The same job, whose progress goes elsewhere; what is loaded stays loaded."""
+        other = copy.copy(self)
+        object.__setattr__(other, "progress", progress)
+        return other
 
     @cached_property
     def specs(self) -> tuple[TowerSpec, ...]:
@@ -72,6 +84,16 @@ class Job:
         """The original, its blocks in the memory-mapped file."""
         return LazyModel(load(self.source), self.specs, self.device)
 
+    @property
+    def batch(self) -> int:
+        """Calibration examples at a time: as many as keep a batch's widest activation small."""
+        fixed = self.family.fixed_flops(self.config, self.request[1])
+        widest = max(
+            positions_of(spec, fixed, self.request[0]) * max(spec.width, spec.ffn_width)
+            for spec in self.specs
+        )
+        return max(1, min(inputs.BATCH, _BATCH_ELEMENTS // widest))
+
     @cached_property
     def data(self) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
         """Calibration inputs by batch, and the language model's token weights."""
@@ -80,7 +102,7 @@ class Job:
             samples=self.recipe.calibration.samples,
             seed=self.recipe.seed,
         )
-        batches = inputs.prepare(self.processor, chosen)
+        batches = inputs.prepare(self.processor, chosen, batch=self.batch)
         lengths = inputs.answer_lengths(self.processor, chosen)
         token = inputs.image_token_id(self.processor)
         return batches, inputs.token_weights(batches, lengths, token)
@@ -109,7 +131,7 @@ def open_job(
     }
     torch.manual_seed(recipe.seed)
     work = Work.beside(out, fingerprint)
-    return Job(source, recipe, work, progress, config, family, measure_latency)
+    return Job(source, recipe, work, progress, config, family, weights, measure_latency)
 
 
 def open_original(source: Path) -> tuple[dict[str, Any], Family]:

@@ -96,6 +96,8 @@ def drop_on_validation(
     evaluation: Evaluation,
     seed: int,
     works: tuple[Work, Work],
+    *,
+    advance: Callable[[float], None],
 ) -> Interval:
     """The paired difference of the mean over the datasets' validation splits.
 
@@ -106,14 +108,17 @@ def drop_on_validation(
         evaluation: datasets and `validation_samples`.
         seed: of the draw and the bootstrap.
         works: where the original's scores are kept, and the candidate's.
+        advance: hears the share that is done.
     """
     asked = {
         name: examples(name, "validation", samples=evaluation.validation_samples, seed=seed)
         for name in evaluation.datasets
     }
     before, after = (
-        scores_of(directory, processor, asked, work, "validate", advance=lambda share: None)
-        for directory, work in zip((original, compressed), works, strict=True)
+        scores_of(
+            directory, processor, asked, work, "validate", advance=part_of(advance, number, 2)
+        )
+        for number, (directory, work) in enumerate(zip((original, compressed), works, strict=True))
     )
     return mean_difference(before, after, seed=seed)
 

@@ -6,8 +6,9 @@ command after a crash goes on with what is there, and ends in the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from compressor.calibrate import LayerStatistics, calibrate_layer
@@ -18,14 +19,14 @@ from compressor.export import (
     HEALED,
     Candidate,
     has_candidate,
+    one_sentence_when_full,
     publish,
+    stored_dtype,
     write_candidate,
     write_healed,
 )
 from compressor.families import TowerSpec
-from compressor.flops import RequestFlops, request_flops
 from compressor.heal import heal as train
-from compressor.inspect import count_parameters
 from compressor.job import (
     STAGES,
     Job,
@@ -37,14 +38,16 @@ from compressor.job import (
     statistics_piece,
 )
 from compressor.loading import linear_at
-from compressor.measure import drop_on_validation, evaluate_pair
+from compressor.measure import drop_on_validation
+from compressor.meter import Meter, both
+from compressor.outcome import count_flops, evaluate, gather
 from compressor.plan import Plan, PlannedLayer
-from compressor.planning import make, planned_seconds
+from compressor.planning import make
 from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
-from compressor.report import Report, Side
+from compressor.report.data import DryRun, Report
 from compressor.scoring import LayerScores, score_layer
-from compressor.search import bisect
+from compressor.search import SEARCH, TryProgress, bisect
 from compressor.streams import Stream
 from compressor.work import Work
 
@@ -73,12 +76,49 @@ def compress(
     Raises:
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
-    out = Path(out)
-    job = open_job(
-        Path(source), recipe, out, plan=plan, progress=progress, measure_latency=measure_latency
-    )
+    out, meter = Path(out), Meter()
+    with one_sentence_when_full(out):
+        job = open_job(
+            Path(source), recipe, out, plan=plan, progress=both(meter, progress),
+            measure_latency=measure_latency,
+        )  # fmt: skip
+    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
+        return replace(_run(job, out, plan), spent=meter.spent())
+
+
+def dry_run(
+    source: str | Path,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    plan: Plan | None = None,
+    progress: Progress = lambda stage, share: None,
+    measure_latency: MeasureLatency | None = None,
+) -> DryRun:
+    """Calibrate, score and plan as `compress` would; it then goes on with what is kept of this.
+
+    A search for the smallest model that keeps an accuracy has to prune and ask, so it does.
+
+    Raises:
+        CompressorError: one sentence on what is wrong.
+    """
+    out, meter = Path(out), Meter()
+    with one_sentence_when_full(out):
+        job = open_job(
+            Path(source), recipe, out, plan=plan, progress=both(meter, progress),
+            measure_latency=measure_latency,
+        )  # fmt: skip
+    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
+        made = plan or decide(job, score(job))[0]
+        job.progress("plan", 1.0)
+        flops = (count_flops(job, {}), count_flops(job, made.towers))
+        return DryRun(made, job.specs, *flops, job.work.directory, meter.spent())
+
+
+@contextmanager
+def _nothing_left_of_a_failure(job: Job) -> Iterator[None]:
     try:
-        return _run(job, out, plan)
+        yield
     except DiskFullError:
         raise
     except CompressorError:
@@ -88,12 +128,13 @@ def compress(
 
 
 def _run(job: Job, out: Path, plan: Plan | None) -> Report:
-    made, work = (plan, job.work) if plan else decide(job, score(job))
+    scores = {} if plan else score(job)
+    made, work = (plan, job.work) if plan else decide(job, scores)
     job.progress("plan", 1.0)
     candidate = heal(job, made, prune(job, made, work), work)
     report = evaluate(job, made, candidate)
     job.progress("export", 0.0)
-    publish(candidate, job.source, out, made, report)
+    publish(candidate, out, gather(job, made, scores, report))
     job.work.remove()
     job.progress("export", 1.0)
     return report
@@ -181,21 +222,26 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
     if target != "max_accuracy_drop":
         return make(job, scores, target, value), job.work
 
+    tries = TryProgress(job.progress)
+    trying = job.telling(tries)
+
     def measure(share: float) -> Interval:
+        tries.next()
         plan, work = make(job, scores, "flops", share), job.work.sub(f"try-{share:g}")
-        candidate = heal(job, plan, prune(job, plan, work), work)
+        candidate = heal(trying, plan, prune(trying, plan, work), work)
         return drop_on_validation(
             job.source, candidate.directory, job.processor, job.recipe.evaluation,
-            job.recipe.seed, (job.work, work),
+            job.recipe.seed, (job.work, work), advance=lambda share: tries("evaluate", share),
         )  # fmt: skip
 
     share, tried = bisect(measure, value)
-    job.work.save_json("search.json", [asdict(each) for each in tried])
+    job.work.save_json(SEARCH, [asdict(each) for each in tried])
     return make(job, scores, "flops", share), job.work.sub(f"try-{share:g}")
 
 
 def prune(job: Job, plan: Plan, work: Work) -> Candidate:
     """The compressed model's weights: heads cut, FFNs factored or narrowed, what is left fitted."""
+    dtype = stored_dtype(job.config)
     total, done = sum(spec.used_layers for spec in job.specs), 0
     upstream: tuple[list[tuple[TowerSpec, Stream]], ...] = ([], [])
     for spec in job.specs:
@@ -215,8 +261,10 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
                 original, spec, planned, streams[0], streams[1], ridge=job.recipe.ridge
             )
             run_both(original, block, streams[0], streams[1])
-            tensors = {k: v.cpu() for k, v in block.state_dict().items()} if layers else {}
-            work.save_tensors(_pruned(spec, index), tensors)
+            kept = block.state_dict() if layers else {}
+            work.save_tensors(
+                _pruned(spec, index), {k: v.to("cpu", dtype) for k, v in kept.items()}
+            )
             for stream in streams:
                 stream.advance()
             job.progress("prune", (done + index + 1) / total)
@@ -238,34 +286,6 @@ def heal(job: Job, plan: Plan, candidate: Candidate, work: Work) -> Candidate:
         )  # fmt: skip
         return write_healed(work, student.cpu(), job.family, candidate)
     return Candidate(work.directory / HEALED)
-
-
-def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
-    """Measure both models, from their files, on the same test questions."""
-    accuracy = evaluate_pair(
-        job.source, candidate.directory, job.processor, job.recipe.evaluation, job.recipe.seed,
-        job.work, advance=lambda share: job.progress("evaluate", share),
-    )  # fmt: skip
-    sides = [
-        Side(
-            sum(count_parameters(p) for p in directory.glob("*.safetensors")),
-            count_flops(job, towers),
-            measured,
-            planned_seconds(job, towers),
-        )
-        for directory, towers, measured in (
-            (job.source, {}, accuracy.original),
-            (candidate.directory, plan.towers, accuracy.compressed),
-        )
-    ]
-    return Report(job.source.name, sides[0], sides[1], accuracy.difference, job.recipe.seed)
-
-
-def count_flops(job: Job, towers: Mapping[Tower, tuple[PlannedLayer, ...]]) -> RequestFlops:
-    """FLOPs of a request to the original (no towers) or to the planned model."""
-    text_tokens, patches = job.request
-    fixed = job.family.fixed_flops(job.config, patches)
-    return request_flops(job.specs, towers, fixed, text_tokens=text_tokens)
 
 
 def _passed(spec: TowerSpec, index: int) -> str:

@@ -160,7 +160,7 @@ def _fitted(pair: _Pair, path: str, moments: Moments, rank: int | None) -> nn.Mo
     # With a bias the mean costs no rank: factor on the covariance, then let the bias absorb what
     # the factored matrix does to the mean.
     mean, weight = gram[:-1, -1], fitted[:, :-1]
-    covariance = gram[:-1, :-1] - torch.outer(mean, mean)
+    covariance = gram[:-1, :-1].addr(mean, mean, alpha=-1) if rank is not None else gram
     layer = factor_linear(weight, fitted[:, -1], covariance, rank)
     if isinstance(layer, FactoredLinear):
         product = layer.out_factor.weight.double() @ layer.in_factor.weight.double()

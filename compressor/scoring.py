@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.algebra import cholesky_, part, ridge_of, square_root
 from compressor.calibrate import LayerStatistics
 from compressor.families import TowerSpec, leaf
 
-_RIDGE = 1e-6
 _ELIMINATED_SHARE = 0.15  # of the neurons that are left, in one round
 
 
@@ -96,12 +96,6 @@ def ks_distance(original: Tensor, changed: Tensor) -> float:
     return float(gap.max()) / total
 
 
-def square_root(covariance: Tensor) -> Tensor:
-    """R (n, n) with `R R^T = C`: eigenvectors times the roots of the eigenvalues, fp64."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return vectors * values.clamp_min(0).sqrt()
-
-
 def whitened_energies(weight: Tensor, covariance: Tensor) -> Tensor:
     """Squared singular values of `W C^(1/2)`, descending: the energy that each rank carries.
 
@@ -127,40 +121,30 @@ def tail(energies: Tensor) -> Tensor:
 def score_heads(weight: Tensor, covariance: Tensor, columns: list[Tensor]) -> list[HeadScore]:
     """Score each group of an attention layer in the space of its output.
 
+    With the output's directions V, `D = V^T W` and group g, the energy along direction i without g is
+    `(D C D^T)_ii - 2 sum_j D_ij (D C)_ij + (D_g C_gg D_g^T)_ii`, j over the columns of g: two products
+    in all, not two a group.
+
     Args:
         weight: (width, h d), the output matrix.
         covariance: (h d, h d) of its input.
         columns: for each group, the columns that its heads fill.
     """
     w = weight.double()
-    output = w @ covariance @ w.T
-    values, directions = torch.linalg.eigh(output)
-    values, directions = values.flip(0).clamp_min(0), directions.flip(1)
+    values, vectors = torch.linalg.eigh(w @ covariance @ w.T)
+    values = values.flip(0).clamp_min(0)
+    directions = vectors.flip(1).T @ w
+    carried = directions @ covariance
+    total = (directions * carried).sum(1)
     found: list[tuple[float, float]] = []
     for own in columns:
-        spectrum = torch.linalg.svdvals(w[:, own] @ square_root(covariance[own][:, own]))
-        rest = w.clone()
-        rest[:, own] = 0
-        without = ((directions.T @ rest) @ covariance * (directions.T @ rest)).sum(1)
+        covered = part(covariance, own)
+        spectrum = torch.linalg.svdvals(w[:, own] @ square_root(covered))
+        mine = directions[:, own]
+        without = total - 2 * (mine * carried[:, own]).sum(1) + (mine @ covered * mine).sum(1)
         found.append((effective_rank(spectrum), ks_distance(values, without)))
     largest = max(rank for rank, _ in found) or 1.0
     return [HeadScore(rank, ks, ks * rank / largest) for rank, ks in found]
-
-
-def cholesky(covariance: Tensor) -> Tensor:
-    """The lower factor of C + ridge, with the least ridge of 1e-6, 1e-5, ... of the mean variance.
-
-    Activations that never vary in some direction give a singular C, and sums of float32 products one
-    that is indefinite by rounding.
-    """
-    scale = float(covariance.diagonal().mean()) + 1e-30
-    eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    ridge = _RIDGE
-    while True:
-        factor, failed = torch.linalg.cholesky_ex(covariance + ridge * scale * eye)
-        if not int(failed):
-            return factor
-        ridge *= 10
 
 
 def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
@@ -176,7 +160,9 @@ def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
         covariance: (n, n) of the inputs.
         order: (n,) indices, those that stay longest first.
     """
-    factor = cholesky(covariance[order][:, order])
+    inputs = part(covariance, order)
+    factor = cholesky_(inputs, ridge_of(covariance))
+    del inputs
     return tail((weight.double()[:, order] @ factor).square().sum(0))
 
 
@@ -187,23 +173,35 @@ def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
     `|w_j|^2 / (C^-1)_jj` goes, the energy lost with neuron j when all others compensate (OBS); w is
     refitted after each round.
 
+    C is inverted once. When G goes of what is left, with P the inverse so far, that of the rest K is
+    `P_KK - P_KG P_GG^-1 P_GK` and the refitted weights `W_K - W_G P_GG^-1 P_GK` (block inversion): a
+    third of the work of an inversion a round, and C itself is not needed again.
+
     Args:
         weight: (m, n), the FFN's output matrix.
         covariance: (n, n) of its input.
     """
-    w = weight.double()
-    outputs = w @ covariance
+    inverse = _inverse(covariance)
+    w = (weight.double() @ covariance) @ inverse
     kept = torch.arange(len(covariance), device=w.device)
     gone: list[Tensor] = []
     while len(kept) > 1:
-        inverse = torch.cholesky_inverse(cholesky(covariance[kept][:, kept]))
-        refitted = outputs[:, kept] @ inverse
-        score = refitted.square().sum(0) / inverse.diagonal()
-        ranked = score.argsort(stable=True)
+        ranked = (w.square().sum(0) / inverse.diagonal()).argsort(stable=True)
         count = max(1, int(len(kept) * _ELIMINATED_SHARE))
-        gone.append(kept[ranked[:count]])
-        kept = kept[ranked[count:].sort().values]
-    return torch.cat([kept, *(part.flip(0) for part in reversed(gone))])
+        out, stay = ranked[:count], ranked[count:].sort().values
+        gone.append(kept[out])
+        moved = torch.linalg.solve(part(inverse, out), inverse[out[:, None], stay])  # (g, k)
+        w = w[:, stay].addmm_(w[:, out], moved, alpha=-1)
+        inverse = part(inverse, stay).addmm_(inverse[stay[:, None], out], moved, alpha=-1)
+        kept = kept[stay]
+    return torch.cat([kept, *(each.flip(0) for each in reversed(gone))])
+
+
+def _inverse(covariance: Tensor) -> Tensor:
+    copied = covariance.clone()
+    factor = cholesky_(copied, ridge_of(covariance))
+    del copied
+    return torch.cholesky_inverse(factor)
 
 
 def score_layer(

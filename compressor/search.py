@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 from compressor.errors import BudgetError
 from compressor.evaluate.metrics import Interval
+from compressor.job import Progress, Stage
 
 TRIES = 6
+SEARCH = "search.json"
+"""The piece of a work directory that holds what was tried."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,22 @@ def bisect(
             "drop, more validation_samples, or recovery steps."
         )
     return best, tried
+
+
+class TryProgress:
+    """Tells the stages of a search's tries as parts of the one stage `plan`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._done = -1
+
+    def next(self) -> None:
+        """Another try begins."""
+        self._done += 1
+        self._progress("plan", self._done / TRIES)
+
+    def __call__(self, stage: Stage, share: float) -> None:
+        """Prune, heal and ask, about as long as each takes."""
+        begin, end = {"prune": (0.0, 0.5), "heal": (0.5, 0.7)}.get(stage, (0.7, 1.0))
+        # Not the end: the plan is only made when the search is over.
+        self._progress("plan", 0.99 * (self._done + begin + (end - begin) * share) / TRIES)

@@ -77,10 +77,15 @@ class LazyModel:
         self.specs = tuple(specs)
         self.device = device
         # What is in front of the towers (embeddings, norms) computes in float32; the blocks and the
-        # head, which is not run here, stay as they are in the file.
-        kept = (*(f"{spec.layers}." for spec in specs), "lm_head.")
+        # head, which is not run here, stay as they are in the file. So do tables of embeddings, of
+        # which only the rows that are looked up are turned into float32.
+        kept = [*(f"{spec.layers}." for spec in specs), "lm_head."]
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Embedding) and not name.startswith(tuple(kept)):
+                kept.append(f"{name}.")
+                module.register_forward_hook(_float32)
         for name, parameter in model.named_parameters():
-            if not name.startswith(kept):
+            if not name.startswith(tuple(kept)):
                 parameter.data = parameter.data.float()
 
     def block(self, spec: TowerSpec, index: int) -> nn.Module:
@@ -126,6 +131,12 @@ class LazyModel:
             stream.weights.append(torch.ones(rows))
         total = sum(len(w) for w in stream.weights)
         stream.weights = [w / total for w in stream.weights]
+
+
+def _float32(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    """A forward hook: the output in float32."""
+    del module, args
+    return output.float()
 
 
 @contextmanager

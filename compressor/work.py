@@ -68,6 +68,10 @@ class Work:
         """
         return {k: v.clone() for k, v in load_file(self.directory / name).items()}
 
+    def map_tensors(self, name: str) -> dict[str, Tensor]:
+        """A piece of tensors as it is in the file, of which only what is touched is read."""
+        return load_file(self.directory / name)
+
     def save_json(self, name: str, content: object) -> None:
         """Write a piece of JSON."""
         write_text(self.path(name), json.dumps(content, sort_keys=True))

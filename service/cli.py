@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from compressor.cli import compress, errors_in_one_sentence
+from compressor.cli import compress, errors_in_one_sentence, report
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
 from service.errors import ServiceError, SettingsError
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 app.command("latency")(latency)
+app.command("report")(report)
 
 
 @app.callback(invoke_without_command=True)

@@ -47,6 +47,8 @@ class JobRecord(BaseModel):
     status: JobStatus = "queued"
     stage: str | None = None
     percent: float = 0.0
+    seconds_left: float | None = None
+    """At the rate so far; None where that is not known, and once the job is over."""
     error: str | None = None
     created: float
     started: float | None = None
@@ -92,9 +94,17 @@ class JobRecords:
         done = self._change(job_id, changes, allowed=("queued", "running"))
         return token if done else None
 
-    def progress(self, job_id: str, token: str, stage: str, percent: float) -> bool:
+    def progress(
+        self,
+        job_id: str,
+        token: str,
+        stage: str,
+        percent: float,
+        seconds_left: float | None = None,
+    ) -> bool:
         """Record how far an execution is; False if it is no longer the one that may run."""
-        changes = {"stage": stage, "percent": round(percent, 1)}
+        left = None if seconds_left is None else round(seconds_left, 1)
+        changes = {"stage": stage, "percent": round(percent, 1), "seconds_left": left}
         return self._change(job_id, changes, allowed=("running",), token=token)
 
     def end(
@@ -108,6 +118,7 @@ class JobRecords:
     ) -> bool:
         """Give a job its final status, unless it has one; False if it had."""
         changes: dict[str, Any] = {"status": status, "ended": time.time(), "error": error}
+        changes["seconds_left"] = None
         if report is not None:
             changes |= {"report": report, "percent": 100.0}
         return self._change(job_id, changes, allowed=("queued", "running"), token=token)

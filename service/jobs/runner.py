@@ -6,7 +6,6 @@ The only module of the service that imports the compressor's pipeline.
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import structlog
@@ -14,22 +13,16 @@ from redis import Redis
 
 from compressor.errors import Cancelled, CompressorError
 from compressor.inspect import inspect
-from compressor.pipeline import STAGES, Stage, compress
+from compressor.pipeline import compress
 from compressor.recipe import parse_recipe
 from compressor.report import Side
+from service.jobs.progress import Reporter
 from service.jobs.records import JobRecord, JobRecords
 from service.latency.measure import latency_table
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
 
 log = structlog.get_logger()
-
-# Shares of a job's time, measured on the bundled model; they only move the progress bar.
-STAGE_WEIGHTS: dict[Stage, float] = {
-    "calibrate": 0.25, "score": 0.1, "plan": 0.01, "prune": 0.38, "heal": 0.0, "evaluate": 0.25,
-    "export": 0.01,
-}  # fmt: skip
-PROGRESS_EVERY_S = 0.5
 
 
 def run_job(job_id: str) -> None:
@@ -66,11 +59,12 @@ def _compress(
     if original is None:
         raise CompressorError(f"Model {record.model!r} is no longer registered.")
     target = model_directory(settings, record.name)
+    recipe = parse_recipe(record.recipe)
     report = compress(
         original.path,
-        parse_recipe(record.recipe),
+        recipe,
         target,
-        progress=_Reporter(records, record.id, token),
+        progress=Reporter(records, record.id, token, recipe),
         measure_latency=lambda model, progress: latency_table(
             model, settings.cache_dir, progress=progress
         ),
@@ -121,25 +115,3 @@ def compressed_entry(record: JobRecord, path: Path, side: Side) -> ModelEntry:
 
 def _accuracy(side: Side) -> dict[str, Interval]:
     return {k: Interval.model_validate(v.to_json()) for k, v in side.accuracy.items()}
-
-
-class _Reporter:
-    """Writes progress to the record, at most twice a second; stops a job that lost its token."""
-
-    def __init__(self, records: JobRecords, job_id: str, token: str) -> None:
-        self._records, self._job_id, self._token = records, job_id, token
-        self._last: tuple[str, float] = ("", 0.0)
-
-    def __call__(self, stage: Stage, share: float) -> None:
-        now = time.monotonic()
-        if stage == self._last[0] and now - self._last[1] < PROGRESS_EVERY_S:
-            return
-        self._last = (stage, now)
-        if not self._records.progress(self._job_id, self._token, stage, overall(stage, share)):
-            raise Cancelled
-
-
-def overall(stage: Stage, share: float) -> float:
-    """Percent of the whole job, given the share of a stage."""
-    before = sum(STAGE_WEIGHTS[s] for s in STAGES[: STAGES.index(stage)])
-    return 100 * (before + STAGE_WEIGHTS[stage] * share) / sum(STAGE_WEIGHTS.values())

@@ -87,6 +87,48 @@ def test_an_altered_or_missing_file_is_refused(tmp_path: Path) -> None:
         verify(model)
 
 
+def test_files_in_folders_are_under_the_manifest(tmp_path: Path) -> None:
+    with writing(tmp_path / "model") as place:
+        (place / "config.json").write_text("{}")
+        save_file({"w": torch.zeros(1)}, place / "model.safetensors")
+        (place / "report").mkdir()
+        (place / "report" / "index.html").write_text("page")
+        (place / "report" / MANIFEST).write_text("another's")
+    model = tmp_path / "model"
+    listed = json.loads((model / MANIFEST).read_text())["files"]
+    assert {"report/index.html", f"report/{MANIFEST}"} <= listed.keys()
+    verify(model)
+
+    (model / "report" / "index.html").write_text("other")
+    with pytest.raises(CheckpointError, match=r"report/index\.html .* differs from its manifest"):
+        verify(model)
+
+
+def test_weights_that_the_manifest_does_not_list_are_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    save_file({"w": torch.zeros(8)}, model / "z.safetensors")
+    with pytest.raises(CheckpointError, match=r"z\.safetensors .* is not in its manifest"):
+        verify(model)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "report/../../secret"])
+def test_a_manifest_that_names_a_file_outside_is_refused(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    content = json.loads((model / MANIFEST).read_text())
+    content["files"][name] = {"sha256": "0" * 64, "bytes": 1}
+    (model / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="names a file outside"):
+        verify(model)
+
+
+def test_a_model_of_links_as_download_caches_keep_it_is_whole(tmp_path: Path) -> None:
+    model, linked = write_model(tmp_path / "blobs"), tmp_path / "snapshot"
+    linked.mkdir()
+    for path in model.iterdir():
+        (linked / path.name).symlink_to(path)
+    verify(linked)
+
+
 def test_pickled_weights_are_refused_before_they_can_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")

@@ -24,6 +24,31 @@ def test_full_rank_is_exact() -> None:
     assert torch.allclose(out_factor @ in_factor, weight, atol=1e-8)
 
 
+def test_a_tall_matrix_takes_the_other_route_to_the_same_optimum() -> None:
+    """More outputs than inputs: the smaller side is that of the inputs."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(11, 5, generator=generator).double()
+    x = torch.randn(60, 5, generator=generator).double() * torch.logspace(0, -2, 5).double()
+    gram = x.T @ x / 60
+    energies = whitened_energies(weight, gram)
+    for rank in range(1, 6):
+        out_factor, in_factor = low_rank(weight, gram, rank)
+        error = weight - out_factor @ in_factor
+        lost = float((error @ gram @ error.T).trace())
+        assert lost == pytest.approx(float(tail(energies)[rank]), rel=1e-6, abs=1e-12)
+        assert torch.allclose(out_factor.norm(dim=0), in_factor.norm(dim=1))
+    assert torch.allclose(out_factor @ in_factor, weight, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+def test_inputs_that_never_vary_break_nothing(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)).double()
+    gram = torch.zeros(shape[1], shape[1]).double()
+    gram[0, 0] = 1.0
+    out_factor, in_factor = low_rank(weight, gram, 2)
+    assert torch.allclose((out_factor @ in_factor)[:, 0], weight[:, 0], atol=1e-6)
+
+
 @given(st.integers(0, 500), st.integers(1, 6))
 def test_the_error_is_the_tail_of_the_whitened_spectrum(seed: int, rank: int) -> None:
     weight, gram = problem(seed)

@@ -3,26 +3,89 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rq.job import JobStatus as RqStatus
 
-from compressor.pipeline import STAGES
+from compressor.errors import Cancelled
+from compressor.job import STAGES, Stage
+from compressor.recipe import parse_recipe
 from service.errors import InvalidRequestError
-from service.jobs.records import JobRecord, JobStatus
-from service.jobs.runner import overall
+from service.jobs.progress import Reporter, overall, seconds_left, stage_weights
+from service.jobs.records import JobRecord, JobRecords, JobStatus
 from service.jobs.sweeper import GRACE_S, is_abandoned, owner_of
 from service.schemas import parse_compress_request
 
 
-def test_progress_runs_from_nothing_to_everything_without_a_step_back() -> None:
-    steps = [overall(stage, share / 10) for stage in STAGES for share in range(11)]
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"flops": 0.5},
+        {"flops": 0.5, "evaluation": {"samples": 0}},
+        {"params": 0.5, "recovery": {"steps": 300}, "scheme": "trained"},
+        {"max_accuracy_drop": 0.01},
+    ],
+)
+def test_progress_runs_from_nothing_to_everything_without_a_step_back(
+    recipe: dict[str, Any],
+) -> None:
+    weights = stage_weights(parse_recipe(recipe))
+    steps = [overall(stage, share / 10, weights) for stage in STAGES for share in range(11)]
     assert steps[0] == 0
     assert steps[-1] == pytest.approx(100)
     assert all(a <= b for a, b in pairwise(steps))
+
+
+def test_the_time_left_is_told_at_the_rate_since_the_start() -> None:
+    assert seconds_left(0.0, 25.0, 10.0) == pytest.approx(30.0)
+    # A job that goes on at 60 % after a kill has not done those in two seconds.
+    assert seconds_left(60.0, 70.0, 10.0) == pytest.approx(30.0)
+    assert seconds_left(0.0, 100.0, 10.0) == 0
+
+
+def test_the_time_left_is_not_guessed_from_nothing() -> None:
+    assert seconds_left(0.0, 1.0, 10.0) is None
+    assert seconds_left(60.0, 90.0, 0.5) is None
+
+
+class Told:
+    """A fake of the records that notes what was told, and may refuse it."""
+
+    def __init__(self, *, accepts: bool = True) -> None:
+        self.accepts, self.heard = accepts, list[tuple[str, float, float | None]]()
+
+    def progress(
+        self, job_id: str, token: str, stage: str, percent: float, left: float | None
+    ) -> bool:
+        assert (job_id, token) == ("1", "t")
+        self.heard.append((stage, round(percent), left if left is None else round(left)))
+        return self.accepts
+
+
+def test_progress_is_told_twice_a_second_at_the_most_and_at_every_stage() -> None:
+    told, times = Told(), iter([0.0, 0.1, 0.6, 10.0, 10.1])
+    recipe = parse_recipe({"flops": 0.5, "evaluation": {"samples": 0}})
+    reporter = Reporter(cast("JobRecords", told), "1", "t", recipe, lambda: next(times))
+
+    for stage, share in (("calibrate", 0.0), ("calibrate", 0.1), ("calibrate", 0.2)):
+        reporter(cast("Stage", stage), share)
+    reporter("calibrate", 1.0)
+    reporter("score", 0.0)
+
+    assert [stage for stage, *_ in told.heard] == ["calibrate"] * 3 + ["score"]
+    assert told.heard[0] == ("calibrate", 0, None)
+    assert told.heard[-1] == ("score", 32, 21)
+
+
+def test_a_job_that_lost_its_token_is_stopped() -> None:
+    reporter = Reporter(
+        cast("JobRecords", Told(accepts=False)), "1", "t", parse_recipe({"flops": 0.5})
+    )
+    with pytest.raises(Cancelled):
+        reporter("calibrate", 0.0)
 
 
 def record(status: JobStatus, *, started: float | None = None) -> JobRecord:

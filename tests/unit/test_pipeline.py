@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ import torch
 from transformers import AutoProcessor
 
 from compressor import load
-from compressor.checkpoint import verify
+from compressor.checkpoint import MANIFEST, verify
 from compressor.errors import BudgetError, Cancelled, CheckpointError, CompressorError
 from compressor.evaluate.datasets import examples
 from compressor.inspect import inspect
-from compressor.pipeline import Stage, compress
+from compressor.pipeline import Stage, compress, dry_run
 from compressor.plan import Plan
 from compressor.recipe import parse_recipe
 from compressor.report import Report
+from compressor.report.write import data_of, page_of
 from tests.support.random_vlm import write_random_llava
 
 BUNDLED = Path(__file__).parents[2] / "models" / "shapes-llava"
@@ -80,7 +82,55 @@ def test_the_export_is_whole_and_says_what_it_is(compressed: tuple[Path, Report]
     assert config["compression"]["plan_sha256"] == read_plan(directory).sha256
     assert inspect(directory).params == report.compressed.params
     assert inspect(directory).flops == report.compressed.flops
-    assert {p.suffix for p in directory.iterdir()} <= {".json", ".safetensors", ".md", ".jinja"}
+    suffixes = {p.suffix for p in directory.rglob("*") if p.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".md", ".jinja", ".html"}
+
+
+def test_the_report_is_in_the_export_and_under_its_manifest(
+    compressed: tuple[Path, Report], tmp_path: Path
+) -> None:
+    directory, report = compressed
+    listed = json.loads((directory / MANIFEST).read_text())["files"]
+    assert {"report/index.html", "report/data.json", "report.json"} <= listed.keys()
+    data = data_of(directory)
+    assert data["plan"]["sha256"] == read_plan(directory).sha256
+    assert data["compressed"] == report.compressed.to_json()
+    assert [tower["tower"] for tower in data["towers"]] == ["vision", "projector", "language"]
+    assert len(data["towers"][2]["head_scores"]) == len(read_plan(directory).towers["language"])
+
+    copied = tmp_path / "copied"
+    shutil.copytree(directory, copied)
+    page_of(copied).write_text("other")
+    with pytest.raises(CheckpointError, match=r"report/index\.html .* differs from its manifest"):
+        verify(copied)
+
+
+def test_what_the_run_cost_is_told_and_not_exported(compressed: tuple[Path, Report]) -> None:
+    directory, report = compressed
+    assert report.spent is not None
+    assert list(report.spent.seconds) == [
+        "calibrate", "score", "plan", "prune", "evaluate", "export",
+    ]  # fmt: skip
+    assert report.spent.peak_memory_bytes > 100e6
+    for path in directory.rglob("*.json"):
+        assert "spent" not in path.read_text()
+
+
+def test_a_dry_run_plans_as_the_real_one_and_leaves_it_the_scores(
+    compressed: tuple[Path, Report], original: Path, tmp_path: Path
+) -> None:
+    found = dry_run(original, parse_recipe(RECIPE), tmp_path / "out")
+
+    assert found.plan.sha256 == read_plan(compressed[0]).sha256
+    assert found.compressed == compressed[1].compressed.flops
+    assert [path.name for path in tmp_path.iterdir()] == [".out.work"]
+    stages: list[str] = []
+    compress(
+        original, parse_recipe(RECIPE), tmp_path / "out",
+        progress=lambda stage, share: stages.append(stage),
+    )  # fmt: skip
+    assert "calibrate" not in stages
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_the_tensors_really_shrink(compressed: tuple[Path, Report], original: Path) -> None:

@@ -122,6 +122,23 @@ def test_the_last_neuron_to_go_is_the_one_that_writes_most() -> None:
     assert order.tolist() == [1, 3, 0, 2]
 
 
+def test_backward_elimination_by_downdates_is_that_by_inversions() -> None:
+    """Each round from scratch: invert what is left, refit, let the least harmful go."""
+    weight, cov = torch.randn(5, 24, generator=torch.Generator().manual_seed(6)), covariance(24)
+    penalty = 1e-6 * float(cov.diagonal().mean())
+    kept, gone = list(range(24)), list[int]()
+    while len(kept) > 1:
+        left = cov[kept][:, kept] + penalty * torch.eye(len(kept)).double()
+        inverse = torch.linalg.inv(left)
+        refitted = (weight.double() @ cov)[:, kept] @ inverse
+        score = refitted.square().sum(0) / inverse.diagonal()
+        out = [kept[i] for i in score.argsort()[: max(1, int(0.15 * len(kept)))]]
+        gone += out
+        kept = [i for i in kept if i not in out]
+
+    assert neuron_order(weight, cov).tolist() == [*kept, *reversed(gone)]
+
+
 @given(st.integers(2, 40), st.integers(0, 100))
 def test_every_neuron_has_one_place_in_the_order(size: int, seed: int) -> None:
     weight = torch.randn(3, size, generator=torch.Generator().manual_seed(seed))
@@ -134,6 +151,22 @@ def test_a_backward_elimination_loses_less_than_a_random_order() -> None:
     for seed in range(5):
         random = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
         assert chosen[16] < nested_losses(weight, cov, random)[16]
+
+
+def test_a_head_s_distance_is_that_of_the_output_without_it() -> None:
+    weight = torch.randn(7, 6, generator=torch.Generator().manual_seed(8))
+    cov = covariance(6)
+    columns = [torch.arange(0, 3), torch.arange(3, 6)]
+    values, vectors = torch.linalg.eigh(weight.double() @ cov @ weight.double().T)
+
+    found = score_heads(weight, cov, columns)
+
+    for own, score in zip(columns, found, strict=True):
+        rest = weight.double().clone()
+        rest[:, own] = 0
+        projected = vectors.flip(1).T @ rest
+        without = (projected @ cov * projected).sum(1)
+        assert score.ks == pytest.approx(ks_distance(values.flip(0), without), abs=1e-12)
 
 
 def test_a_silent_head_scores_lowest_and_a_richer_one_higher() -> None:

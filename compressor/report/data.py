@@ -1,0 +1,228 @@
+"""What a report holds. Plain data; nothing in what is exported depends on time or place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.checkpoint import Tower
+from compressor.evaluate.metrics import Interval
+from compressor.families import TowerSpec, leaf
+from compressor.flops import RequestFlops
+from compressor.meter import Spent
+from compressor.plan import Plan, PlannedLayer
+from compressor.recipe import Recipe
+from compressor.scoring import LayerScores
+
+POINTS = 64
+"""Of a curve at the most, its two ends and the chosen size apart: 32 layers stay a small page."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """What was measured of one model."""
+
+    params: int
+    bytes: int
+    """Of its weights' files."""
+    flops: RequestFlops
+    accuracy: dict[str, Interval]
+    latency_s: float | None = None
+    """Of the reference request, where the target was a latency; None = not measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        found: dict[str, Any] = {
+            "params": self.params,
+            "bytes": self.bytes,
+            "flops": self.flops.to_json(),
+            "accuracy": {name: interval.to_json() for name, interval in self.accuracy.items()},
+        }
+        return found if self.latency_s is None else found | {"latency_s": self.latency_s}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Both models and the paired difference of their accuracies."""
+
+    model: str
+    original: Side
+    compressed: Side
+    difference: dict[str, Interval]
+    """Compressed minus original, paired by question."""
+    seed: int
+    spent: Spent | None = None
+    """What this run cost. None in what is exported, which is the same from run to run."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        found: dict[str, Any] = {
+            "model": self.model,
+            "seed": self.seed,
+            "original": self.original.to_json(),
+            "compressed": self.compressed.to_json(),
+            "accuracy_difference": {k: v.to_json() for k, v in self.difference.items()},
+        }
+        return found if self.spent is None else found | {"spent": self.spent.to_json()}
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A plan, and what it would make of the model."""
+
+    plan: Plan
+    specs: tuple[TowerSpec, ...]
+    original: RequestFlops
+    compressed: RequestFlops
+    work: Path
+    """Where the scores are kept for the real run."""
+    spent: Spent
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "plan": self.plan.model_dump(mode="json"),
+            "sha256": self.plan.sha256,
+            "original": {"flops": self.original.to_json()},
+            "compressed": {"flops": self.compressed.to_json()},
+            "spent": self.spent.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The share of a layer's energy that is lost at a rank or width: a thinned-out curve."""
+
+    at: tuple[int, ...]
+    """Ranks or widths, ascending from 0 to all."""
+    lost: tuple[float, ...]
+    """From 1 down to 0, to five digits."""
+    chosen: int
+    """The rank or width that the plan has; all where it has none."""
+
+    @property
+    def lost_at_chosen(self) -> float:
+        """The share that the plan loses here."""
+        return self.lost[self.at.index(self.chosen)]
+
+
+@dataclass(frozen=True)
+class TowerDetails:
+    """What was found of a tower's layers, and what the plan makes of them."""
+
+    tower: Tower
+    heads: int
+    group: int
+    """Query heads of one KV head."""
+    head_scores: tuple[tuple[float, ...], ...]
+    """[layer][KV group]; empty where a plan was replayed, which needs no scores."""
+    kept_heads: tuple[tuple[int, ...], ...]
+    """[layer]: query heads that stay."""
+    ffn_width: int
+    widths: tuple[int, ...]
+    """[layer]: neurons that stay."""
+    full_ranks: dict[str, int]
+    ranks: tuple[dict[str, int | None], ...]
+    """[layer][matrix]; None = dense."""
+    spectra: dict[str, tuple[Curve, ...]]
+    """[matrix][layer]: energy of the whitened matrix against rank."""
+    width_curves: tuple[Curve, ...]
+    """[layer]: energy of the FFN's output against neurons kept, the others compensated."""
+
+    @property
+    def layers(self) -> int:
+        """Layers that the model uses."""
+        return len(self.widths)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that a page shows."""
+
+    report: Report
+    plan: Plan
+    recipe: Recipe
+    weights: Mapping[str, str]
+    """sha256 of the original's weight files, by name."""
+    towers: tuple[TowerDetails, ...]
+    tried: tuple[Mapping[str, Any], ...] = ()
+    """Of a search for the smallest model that keeps an accuracy: see `compressor/search.py`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: the report's, with plan, recipe and layers."""
+        plan = self.plan.model_dump(mode="json", exclude={"towers"}) | {"sha256": self.plan.sha256}
+        return self.report.to_json() | {
+            "plan": plan,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "original_weights_sha256": dict(self.weights),
+            "towers": [asdict(tower) for tower in self.towers],
+            "tried": [dict(each) for each in self.tried],
+        }
+
+
+def details(
+    specs: Sequence[TowerSpec], plan: Plan, scores: Mapping[Tower, Sequence[LayerScores]]
+) -> tuple[TowerDetails, ...]:
+    """The layers of every tower that the plan compresses; without scores no curves."""
+    return tuple(
+        _tower(spec, plan.towers[spec.name], scores.get(spec.name, ()))
+        for spec in specs
+        if spec.name in plan.towers
+    )
+
+
+def _tower(
+    spec: TowerSpec, layers: Sequence[PlannedLayer], scores: Sequence[LayerScores]
+) -> TowerDetails:
+    full = {leaf(path): min(spec.matrix_shape(leaf(path))) for path in spec.matrices}
+    widths = tuple(layer.ffn_width or spec.ffn_width for layer in layers)
+    return TowerDetails(
+        tower=spec.name,
+        heads=spec.heads,
+        group=spec.group if spec.attention else 0,
+        head_scores=tuple(tuple(five_digits(g.score) for g in s.groups) for s in scores),
+        kept_heads=tuple(layer.heads for layer in layers),
+        ffn_width=spec.ffn_width,
+        widths=widths,
+        full_ranks=full,
+        ranks=tuple(dict(layer.ranks) for layer in layers),
+        spectra={
+            name: tuple(
+                curve(s.matrix_loss[name], layer.ranks[name])
+                for s, layer in zip(scores, layers, strict=True)
+            )
+            for name in full
+        }
+        if scores
+        else {},
+        width_curves=tuple(
+            curve(s.width_loss, width) for s, width in zip(scores, widths, strict=True)
+        )
+        if scores
+        else (),
+    )
+
+
+def curve(losses: Sequence[float], chosen: int | None) -> Curve:
+    """The energy lost at each rank or width, thinned out: many points where few are kept.
+
+    Args:
+        losses: [r] of `LayerScores.matrix_loss` or `.width_loss`, from 0 to all.
+        chosen: the plan's; None = all.
+    """
+    last = len(losses) - 1
+    picked = {round(last * (i / (POINTS - 1)) ** 2) for i in range(POINTS)}
+    at = sorted(picked | {0, last, last if chosen is None else chosen})
+    whole = losses[0] or 1.0
+    return Curve(
+        tuple(at),
+        tuple(five_digits(losses[r] / whole) for r in at),
+        last if chosen is None else chosen,
+    )
+
+
+def five_digits(value: float) -> float:
+    """Rounded, so that files are small."""
+    return float(f"{value:.5g}")
