@@ -30,6 +30,7 @@ from models.training.architecture import (
     SUFFIX,
 )
 
+KINDS = ("easy-vqa", "drawn-text", "drawn-scenes")
 HELD_OUT_IMAGES = 200  # of the training split, for the curve: never trained on
 EASY_VQA_SHARE = 0.25  # of the images; the rest is drawn
 

@@ -18,16 +18,19 @@ from compressor.evaluate.runner import score_examples
 from compressor.families import family_of
 from compressor.loading import load
 from models.training.architecture import build_config, save_processor
+from models.training.batches import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from models.training.schedule import Schedule
     from models.training.train import Trainee
 
 
-def publish(model: Trainee, schedule: Schedule, run: Path, out: Path) -> Interval:
-    """Write `out`, test what was written on easy-vqa's test split, and say so in the card.
+def publish(model: Trainee, schedule: Schedule, run: Path, out: Path) -> dict[str, Interval]:
+    """Write `out`, test what was written on the test splits, and say so in the card.
 
-    The test split is used here only, after training. Returns the accuracy with its interval.
+    The test splits are used here only, after training. Returns the accuracies with their intervals.
     """
     config = build_config(model.tokenizer).to_dict()
     config |= {"architectures": ["LlavaForConditionalGeneration"], "dtype": "bfloat16"}
@@ -57,89 +60,59 @@ def publish(model: Trainee, schedule: Schedule, run: Path, out: Path) -> Interva
     return accuracy
 
 
-def measure(directory: Path) -> Interval:
-    """Accuracy of a checkpoint on the whole test split of easy-vqa, generated greedily."""
-    asked = examples("easy-vqa", "test")
-    scores = score_examples(
-        load(directory, dtype=torch.float32), AutoProcessor.from_pretrained(directory), asked
-    )
-    return bootstrap(scores)
+def measure(directory: Path) -> dict[str, Interval]:
+    """Accuracy of a checkpoint on the whole test split of each dataset, generated greedily."""
+    model = load(directory, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(directory)
+    found = {}
+    for name in KINDS:
+        asked = examples(name, "test")
+        scores = score_examples(model, processor, asked)
+        found[name] = bootstrap(scores, groups=[example.group for example in asked])
+    return found
 
 
-def curve(log: Path) -> list[tuple[int, float, float]]:
-    """(step, answer loss, accuracy on held-out training images) wherever it was measured."""
+def curve(log: Path) -> list[dict[str, float]]:
+    """The records with accuracies on held-out pictures, wherever they were measured."""
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    return [
-        (r["step"] + 1, r["answer_loss"], r["held_out_accuracy"])
-        for r in records
-        if "held_out_accuracy" in r
-    ]
+    return [r for r in records if KINDS[0] in r]
 
 
 def phase_rows(schedule: Schedule) -> str:
-    """Rows of the card's table of phases; a phase of the tower asks nothing."""
+    """Rows of the card's table of phases; a phase of the tower alone asks nothing."""
     rows = []
     for phase in schedule.phases:
         before = 0.0
         for until, mix in phase.mixes:
             steps = round((until - before) * phase.steps)
             before = until
+            drawn = f"{mix.reading_share:.0%} | {mix.scenes_share:.0%}"
             asked = (
-                "- | - | -"
-                if phase.tower
-                else f"{mix.questions} | {mix.presence_share:.0%} | {mix.negated_share:.0%}"
+                "- | -"
+                if phase.tower == "alone"
+                else f"{mix.questions} | {'yes' if phase.align else 'no'}"
             )
-            name = "tower" if phase.tower else "answers"
-            rows.append(f"| {name} | {steps} | {mix.images} | {asked} |")
+            rows.append(f"| {phase.tower} | {steps} | {mix.images} | {drawn} | {asked} |")
     return "\n".join(rows)
 
 
 def model_card(
-    accuracy: Interval, schedule: Schedule, points: list[tuple[int, float, float]]
+    accuracy: Mapping[str, Interval], schedule: Schedule, points: Sequence[Mapping[str, float]]
 ) -> str:
     """README.md of the bundled model."""
     thinned = points[:: max(1, len(points) // 20)]
-    rows = "\n".join(f"| {step} | {loss:.4f} | {held:.4f} |" for step, loss, held in thinned)
-    return f"""---
-license: apache-2.0
-pipeline_tag: image-text-to-text
-library_name: transformers
-datasets: [easy-vqa]
----
-# shapes-llava
-
-A LLaVA (CLIP tower, two-layer projector, Llama decoder) of 13.9 M parameters that answers questions
-about one coloured shape in a 64x64 picture. It is a real model of the real architecture, small
-enough to be served, compressed and compared on two CPU cores; it knows nothing else.
-
-Its size was chosen so that model compute, not the engine's overhead, is most of a request: 76 % of the
-latency of a lone request and 85 % of the busy time under load on two CPU cores. `python -m
-bench.compute_share` measures it, by serving the same model with its layers taken out.
-
-**Accuracy on easy-vqa's test split: {accuracy.value:.4f}** [{accuracy.low:.4f}, {accuracy.high:.4f}]
-(95 % bootstrap interval, n={accuracy.n}), greedy, with the suffix "Answer the question using a single
-word or phrase.", weights rounded to bf16, computed in float32. The test split was used once, by the
-script that wrote this card, and never for training or for choosing anything.
-
-## Data
-- 25 % of the images: easy-vqa 1.0's training split (MIT licence), without its last 200 images, which
-  give the curve below.
-- 75 %: images of the same kind drawn without end by `models/training/shapes.py`.
-
-## Training
-`make train-model`, AdamW, peak learning rate {schedule.peak_lr:g}, seed {schedule.seed}; in each
-phase the rate warms up, stays and falls to 0. The tower learns alone first (shape and colour read by
-linear probes, dropped afterwards), then is frozen while projector and decoder learn to answer:
-
-| phase | steps | images a step | questions an image | of them yes/no | of these negated |
-|---|---|---|---|---|---|
-{phase_rows(schedule)}
-
-Trained on two CPU cores. The whole log is `training_log.jsonl`.
-
-| step | loss of answers | accuracy, held-out training images |
-|---|---|---|
-{rows}
-
-Licence: Apache-2.0, as the project.
-"""
+    curves = "\n".join(
+        f"| {r['step'] + 1:.0f} | {r['answer_loss']:.4f} | "
+        + " | ".join(f"{r[name]:.3f}" for name in KINDS)
+        + " |"
+        for r in thinned
+    )
+    tested = "\n".join(
+        f"| {name} | {i.value:.4f} [{i.low:.4f}, {i.high:.4f}] | {i.n} |"
+        for name, i in accuracy.items()
+    )
+    mean = sum(i.value for i in accuracy.values()) / len(accuracy)
+    return Path(__file__).with_name("card.md").read_text().format(
+        tested=tested, mean=mean, peak=schedule.peak_lr, seed=schedule.seed,
+        phases=phase_rows(schedule), names=" | ".join(KINDS), curves=curves,
+    )  # fmt: skip

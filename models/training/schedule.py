@@ -92,6 +92,7 @@ _LOOK_UP = replace(
                  scenes.attribute),
 )  # fmt: skip
 _ALL = replace(_FIRST, negated_share=0.4, reading_share=0.2, scenes_share=0.5, caption_share=0.2)
+_EVERYTHING = replace(_ALL, questions=9, negated_share=0.35, reading_share=0.15)
 
 PUBLISHED = Schedule(
     phases=(
@@ -100,8 +101,8 @@ PUBLISHED = Schedule(
         Phase(steps=1000, mixes=((1.0, _LOOK_UP),), decay_share=0.0),
         Phase(steps=300, mixes=((1.0, _ALL),), decay_share=0.0),
         Phase(steps=900, mixes=((1.0, _LOOK_UP),), decay_share=0.0, align=True),
-        Phase(steps=1300, mixes=((1.0, _ALL),), align=True),
-        Phase(steps=300, mixes=((1.0, _ALL),), tower="learning", peak=0.4, align=True),
+        Phase(steps=2900, mixes=((1.0, _EVERYTHING),), decay_share=0.45, align=True),
+        Phase(steps=400, mixes=((1.0, _EVERYTHING),), tower="learning", peak=0.4, align=True),
     )
 )
 """The model in `models/shapes-llava`."""

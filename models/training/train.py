@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -26,7 +26,7 @@ from transformers import LlavaForConditionalGeneration
 from compressor.evaluate.generated.canvas import COLOR_NAMES, SHAPES
 from models.training import shapes
 from models.training.architecture import build_config, build_tokenizer
-from models.training.batches import Batch, Picture, held_out, make_batch, pack
+from models.training.batches import KINDS, Batch, Picture, held_out, make_batch, pack
 from models.training.labels import FIELDS, IGNORED, TEXTS
 from models.training.schedule import PUBLISHED, Schedule
 
@@ -34,7 +34,6 @@ STATE = "state.safetensors"
 SAVE_EVERY_STEPS = 100
 _ALIGNMENT_SCALE = 16.0
 _FIELD_SHARES = {"letter": 3.0, "text": 2.0}  # the hardest fields count more
-KINDS = ("easy-vqa", "drawn-text", "drawn-scenes")
 
 
 class Trainee(nn.Module):
@@ -223,7 +222,7 @@ def train(schedule: Schedule, run: Path, *, bf16: bool = False) -> Trainee:
     model, optimizer = build(schedule)
     first = load_state(model, optimizer, run / STATE)
     started = time.monotonic()
-    with (run / "log.jsonl").open("a") as log:
+    with _open_log(run / "log.jsonl", first) as log:
         for step in range(first, schedule.steps):
             record: dict[str, float] = {"step": step, "lr": schedule.lr(step)}
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
@@ -239,6 +238,13 @@ def train(schedule: Schedule, run: Path, *, bf16: bool = False) -> Trainee:
                 log.write(json.dumps(record) + "\n")
                 log.flush()
     return model
+
+
+def _open_log(path: Path, first: int) -> TextIO:
+    """The log, open at its end, without records of steps that are about to be repeated."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    path.write_text("".join(line for line in lines if json.loads(line)["step"] < first))
+    return path.open("a")
 
 
 def main() -> None:
