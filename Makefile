@@ -14,7 +14,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
-	bench-cost bench-speed train-model clean
+	bench-compress bench-cost bench-speed train-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ integration: install-dev ## a real Redis, the real gateway, a fake engine
 
 e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e
+
+bench-compress: install-dev ## compare all methods at all budgets (hours; goes on where it was; MINUTES=30)
+	@$(EXEC) $(BIN)/python -m bench.compress $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--tiny', '--plan PATH', '--gpu')
 	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
