@@ -101,8 +101,7 @@ PUBLISHED = Schedule(
         Phase(steps=1000, mixes=((1.0, _LOOK_UP),), decay_share=0.0),
         Phase(steps=300, mixes=((1.0, _ALL),), decay_share=0.0),
         Phase(steps=900, mixes=((1.0, _LOOK_UP),), decay_share=0.0, align=True),
-        Phase(steps=2900, mixes=((1.0, _EVERYTHING),), decay_share=0.45, align=True),
-        Phase(steps=400, mixes=((1.0, _EVERYTHING),), tower="learning", peak=0.4, align=True),
+        Phase(steps=2300, mixes=((1.0, _EVERYTHING),), decay_share=0.45, align=True),
     )
 )
 """The model in `models/shapes-llava`."""
