@@ -34,12 +34,14 @@ def redis(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
+        auth="off",
         port=free_port(),
         redis_url=redis_url,
         run_dir=tmp_path / "run",
         registry_poll_s=0.05,
         request_timeout_s=2.0,
         max_body_bytes=100_000,
+        model_roots=(Path("/nowhere"),),
     )
 
 

@@ -22,11 +22,24 @@ USAGE = {"prompt_tokens": 90, "completion_tokens": 2, "total_tokens": 92}
 def create_fake(name: str) -> FastAPI:
     """The application; `app.state.cancelled` counts the requests whose client went away."""
     app = FastAPI()
-    app.state.cancelled = 0
+    app.state.cancelled = app.state.running = 0
+    app.state.last = None
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [{"id": name, "object": "model"}]}
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    @app.get("/running")
+    async def running() -> int:
+        return int(app.state.running)
+
+    @app.get("/last")
+    async def last() -> Any:
+        return app.state.last
 
     @app.get("/cancelled")
     async def cancelled() -> int:
@@ -34,7 +47,7 @@ def create_fake(name: str) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        body = await request.json()
+        body = app.state.last = await request.json()
         text = json.dumps(body["messages"])
         if "reject" in text:
             error = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400}
