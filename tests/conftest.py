@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-TIMEOUT_S = {"unit": 30, "integration": 120, "e2e": 600}
+TIMEOUT_S = {"unit": 30, "integration": 120, "e2e": 600, "faults": 900, "fuzz": 1800}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

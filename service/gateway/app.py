@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from service.gateway import compression, errors, models, openapi
 from service.gateway.ask import CHAT, COMPLETIONS, AskReader
-from service.gateway.front import Front
+from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
@@ -65,5 +65,9 @@ def create_app(settings: Settings) -> Front:
         return app.state.gateway
 
     inference = Inference(gateway, AskReader(settings))
-    hot = {CHAT: inference, COMPLETIONS: inference, VQA: Vqa(gateway, inference)}
+    hot: dict[str, Endpoint] = {
+        CHAT: inference,
+        COMPLETIONS: inference,
+        VQA: Vqa(gateway, inference),
+    }
     return Front(app, gateway, hot)

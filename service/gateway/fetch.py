@@ -92,7 +92,7 @@ class GuardedResolver(AbstractResolver):
                     family=kind,
                     proto=protocol,
                     flags=socket.AI_NUMERICHOST,
-                )  # fmt: skip
+                )
             )
         return results
 

@@ -7,10 +7,20 @@ import io
 from dataclasses import dataclass
 
 import pybase64
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from service.errors import InvalidRequestError
 
+# Imported at the start, so that the first request does not wait for it.
+_READERS = (PngImagePlugin, JpegImagePlugin, WebPImagePlugin, GifImagePlugin, BmpImagePlugin)
 FORMATS = {
     "PNG": "image/png",
     "JPEG": "image/jpeg",

@@ -225,7 +225,8 @@ class Inference:
         except asyncio.CancelledError:
             if call.reason not in {"ejected", "stall"}:
                 raise
-            slot.failed(loop.time())
+            if call.reason == "stall":
+                slot.failed(loop.time())  # of an ejected one the probes have judged already
             if call.sent:
                 raise  # the client hears of it above
             reason = call.resume()

@@ -39,6 +39,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         run_dir=tmp_path / "run",
         registry_poll_s=0.05,
+        drain_timeout_s=0.5,
         request_timeout_s=2.0,
         max_body_bytes=100_000,
         model_roots=(Path("/nowhere"),),

@@ -22,7 +22,7 @@ USAGE = {"prompt_tokens": 90, "completion_tokens": 2, "total_tokens": 92}
 def create_fake(name: str) -> FastAPI:
     """The application; `app.state.cancelled` counts the requests whose client went away."""
     app = FastAPI()
-    app.state.cancelled = app.state.running = 0
+    app.state.cancelled = 0
     app.state.last = None
 
     @app.get("/v1/models")
@@ -32,10 +32,6 @@ def create_fake(name: str) -> FastAPI:
     @app.get("/health")
     async def health() -> str:
         return "ok"
-
-    @app.get("/running")
-    async def running() -> int:
-        return int(app.state.running)
 
     @app.get("/last")
     async def last() -> Any:
@@ -61,6 +57,12 @@ def create_fake(name: str) -> FastAPI:
         message = {"role": "assistant", "content": "yes"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return JSONResponse(_completion(name, "chat.completion", [choice], USAGE))
+
+    @app.post("/v1/completions")
+    async def complete(request: Request) -> Any:
+        app.state.last = await request.json()
+        choice = {"index": 0, "text": " upon", "finish_reason": "stop"}
+        return _completion(name, "text_completion", [choice], USAGE)
 
     return app
 

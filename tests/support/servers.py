@@ -15,7 +15,7 @@ from service.workers.process import GuardedProcess
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_until(holds: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Poll until a condition holds; an assertion error where it never does."""
     deadline = time.monotonic() + timeout_s
     while not holds():
