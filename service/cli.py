@@ -16,6 +16,7 @@ from compressor.evaluate_cli import evaluate
 from service.command import read_settings, service_errors
 from service.keys_cli import app as keys_app
 from service.telemetry import configure_logging
+from service.workers_cli import app as workers_app
 
 BUNDLED_MODEL = Path("models/shapes-llava")
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Compress vision-language models by information content, serve and compare them.",
 )
 app.add_typer(keys_app, name="keys")
+app.add_typer(workers_app, name="workers")
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 

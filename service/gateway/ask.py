@@ -34,8 +34,8 @@ class _Part(msgspec.Struct):
     image_url: str | _Url | None = None
     video_url: str | _Url | None = None
     audio_url: str | _Url | None = None
-    image_embeds: msgspec.Raw | None = None
-    audio_embeds: msgspec.Raw | None = None
+    image_embeds: Any = None
+    audio_embeds: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -53,7 +53,7 @@ class _Request(msgspec.Struct):
     n: int | None = None
     max_tokens: int | None = None
     user: str | None = None
-    prompt_embeds: msgspec.Raw | None = None
+    prompt_embeds: Any = None
 
 
 class _ChatRequest(_Request):

@@ -44,7 +44,7 @@ class Elsewhere:
             return snapshot
         models, workers = dict(snapshot.models), list(snapshot.workers)
         for name, urls in self._urls.items():
-            models.setdefault(name, _served_elsewhere(name))
+            models.setdefault(name, served_elsewhere(name))
             found = [a for url in urls for a in self._addresses.get(url, _plain(url))]
             workers += [
                 WorkerState(id=f"url-{url}", model=name, url=url, status="ready", managed=False)
@@ -79,5 +79,6 @@ def _plain(url: str) -> tuple[str, ...]:
     return () if url.startswith(DNS) else (url,)
 
 
-def _served_elsewhere(name: str) -> ModelEntry:
+def served_elsewhere(name: str) -> ModelEntry:
+    """The entry of a model that has no checkpoint here: nothing is known of it but its name."""
     return ModelEntry(name=name, path="", variant="original", params=0, flops=_UNKNOWN, created=0.0)

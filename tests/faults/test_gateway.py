@@ -12,7 +12,7 @@ from tests.support.servers import wait_until
 
 
 def test_sigterm_during_streams(service: Service) -> None:
-    """A stream lasts 4 s, the drain 1 s: every one of them ends with an error event, none in silence."""
+    """A stream lasts 4 s, the drain 1 s: what is cut ends with an error event, none in silence."""
     url = service.settings.gateway_url + "/v1/chat/completions"
 
     def ask(_: int) -> Reply:

@@ -277,7 +277,8 @@ def test_a_thousand_streams_at_one_time_end_well(
     """production-stack's router died of it (#448)."""
     start(worker_max_in_flight=1000, request_timeout_s=90.0, probe_timeout_s=60.0)
     data = json.dumps(chat(stream=True)).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head += f"content-length: {len(data)}\r\n\r\n"
     ended = []
 
     def read(client: socket.socket) -> None:

@@ -78,7 +78,7 @@ def test_images_that_differ_in_length_or_ends_have_keys_of_their_own() -> None:
 
 
 def simulate(image_of: object, requests: int = 5000) -> tuple[float, int]:
-    """Poisson-like arrivals at three workers; (share of images met again, largest difference of load)."""
+    """Random arrivals at three workers; share of images met again, largest difference of loads."""
     draw = random.Random(7)
     pool = workers([0] * 3)
     running: list[tuple[float, Worker]] = []
