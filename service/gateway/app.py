@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
-import aiohttp
 from fastapi import FastAPI
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -38,19 +37,16 @@ def create_app(settings: Settings) -> Front:
         redis = Redis.from_url(
             redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
         )
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
-        timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s, sock_connect=5.0)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            gateway = Gateway(settings, redis, session)
-            app.state.gateway = gateway
-            await gateway.refresh()
-            tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
-            yield
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            await gateway.close()
+        gateway = Gateway(settings, redis)
+        app.state.gateway = gateway
+        await gateway.refresh()
+        tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
+        yield
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await gateway.close()
         redis.close()
 
     app = FastAPI(

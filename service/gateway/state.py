@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-import aiohttp
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
@@ -35,8 +34,6 @@ class Gateway:
 
     settings: Settings
     redis: Redis
-    session: aiohttp.ClientSession
-    """For those who ask workers off the clients' path; clients' requests go by `pool`."""
     metrics: Metrics = field(default_factory=Metrics)
     snapshot: Snapshot = field(default_factory=Snapshot)
     store_reachable: bool = False
