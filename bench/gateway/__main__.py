@@ -140,6 +140,10 @@ def growth(process: GuardedProcess, port: int, key: str, body: Path, requests: i
     return memory_bytes(process) - before
 
 
+def _milliseconds(found: dict[str, Any]) -> str:
+    return "-" if found["p50_s"] is None else f"{1e3 * found['p50_s']:.2f} ms"
+
+
 def build_table(report: dict[str, Any]) -> Table:
     """Rows are cases, columns contenders; ratios are ours against each."""
     names = list(report["contenders"])
@@ -164,7 +168,7 @@ def build_table(report: dict[str, Any]) -> Table:
         row = [f"{rate[n]:,.0f} ({rate[own] / rate[n]:.2f})" for n in names]
         table.add_row(f"requests/s, {clients} clients, {size} (ours / it)", *row)
     for label, key, value in (
-        ("first token, p50", "first token", lambda f: f"{1e3 * f['p50_s']:.2f} ms"),
+        ("first token, p50", "first token", _milliseconds),
         ("streams at once", "streams", lambda f: f"{f['at_once']}, {f['errors']} errors"),
         ("growth of memory", "growth_bytes", lambda f: f"{f / 2**20:+.1f} MiB"),
     ):
