@@ -94,6 +94,17 @@ class ScopeError(ServiceError):
         super().__init__(f"This API key does not have the scope {scope!r}, which this path needs.")
 
 
+class ForeignOriginError(ServiceError):
+    """A web page asks a gateway that serves without keys."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "foreign_origin"
+
+    def __init__(self) -> None:
+        super().__init__("Without API keys this gateway serves programs of its own machine only.")
+
+
 class RateLimitError(ServiceError):
     """A key asked more than it may."""
 

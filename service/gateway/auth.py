@@ -5,10 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
+from urllib.parse import urlsplit
 
-from service.errors import AuthenticationError, OverloadedError, RateLimitError, ScopeError
+from service.errors import (
+    AuthenticationError,
+    ForeignOriginError,
+    OverloadedError,
+    RateLimitError,
+    ScopeError,
+)
 from service.keys import ApiKey, Scope, digest
 from service.routing.rate import Rate, admit
+from service.settings import is_loopback
 
 # Counts and model names only; a network policy may close them further.
 _PUBLIC = frozenset(
@@ -31,6 +39,26 @@ def required_scope(path: str) -> Scope | None:
         if path.startswith(prefix):
             return scope
     return "admin"
+
+
+def check_local(headers: Mapping[bytes, bytes]) -> None:
+    """Without keys only programs of this machine may ask, not the web pages in its browsers.
+
+    A page elsewhere shows itself by its Origin; one whose name was made to lead here, by the Host.
+
+    Raises:
+        ForeignOriginError: it is such a page.
+    """
+    for name in (b"origin", b"host"):
+        value = headers.get(name, b"").decode("latin-1")
+        if not value:
+            continue
+        try:
+            host = urlsplit(value if name == b"origin" else f"//{value}").hostname
+        except ValueError:
+            host = None
+        if host is None or not is_loopback(host):
+            raise ForeignOriginError
 
 
 class Held:
@@ -112,6 +140,7 @@ class Keyring:
             OverloadedError: keys could not be read since the gateway started.
         """
         if not self._enabled:
+            check_local(headers)
             return _OPEN
         scope = required_scope(path)
         if scope is None:

@@ -85,6 +85,11 @@ class Origin:
             connection.close()
         return None
 
+    def prune(self) -> None:
+        """Close what was idle for too long; the oldest are on the left."""
+        while self.idle and not self.idle[0].usable():
+            self.idle.popleft().close()
+
     def close(self) -> None:
         """Close the idle connections."""
         while self.idle:
@@ -232,7 +237,7 @@ class Connection(asyncio.Protocol):
         """It is closed."""
         if self._error is None:
             self._error = BrokenError(f"the connection ended{f': {exc}' if exc else ''}")
-        if self._ends_with_connection():
+        if exc is None and self._ends_with_connection():
             self.complete = True
         self._transport = None
         self._wake()

@@ -35,6 +35,8 @@ class Slot:
     id: str
     model: str
     origin: Origin
+    changed: Callable[[Slot], None]
+    """Hears when it is ejected, and when it is back."""
     in_flight: int = 0
     breaker: Breaker = CLOSED
     health: Health = field(default_factory=Health)
@@ -65,20 +67,23 @@ class Slot:
 
     def refused(self) -> None:
         """Nobody listens there."""
-        self.health = self.health.after_refusal()
         self.suspected.set()
+        self._judge(self.health.after_refusal())
 
-    def probed(self, *, answered: bool, refused: bool = False) -> bool:
-        """Take in a probe; whether it changed the worker's standing. Requests of a dead one move on."""
-        before = self.health.ejected
-        self.health = (
-            self.health.after_refusal() if refused else self.health.after_probe(answered=answered)
-        )
-        if self.health.ejected and not before:
+    def probed(self, *, answered: bool) -> None:
+        """A probe was answered, or not in time."""
+        self._judge(self.health.after_probe(answered=answered))
+
+    def _judge(self, health: Health) -> None:
+        """Take over a new standing; what a dead worker has in hand moves on to others."""
+        before, self.health = self.health, health
+        if health.ejected == before.ejected:
+            return
+        if health.ejected:
             for call in list(self.calls):
                 call.abort("ejected")
             self.origin.close()
-        return self.health.ejected != before
+        self.changed(self)
 
 
 @dataclass(eq=False)
@@ -132,8 +137,9 @@ class ModelPool:
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled():
-                self.release(waiter.future.result())  # it was given a worker as it was cut short
+            given = waiter.future
+            if given.done() and not given.cancelled() and given.exception() is None:
+                self.release(given.result())  # it was given a worker as it was cut short
             raise
 
     def release(self, slot: Slot) -> None:
@@ -191,9 +197,14 @@ class ModelPool:
 class Pool:
     """All models' workers, kept in step with the registry."""
 
-    def __init__(self, settings: Settings, changed: Callable[[Slot, bool], None]) -> None:
-        """`changed(slot, joined)` hears of every worker that joins or leaves."""
-        self._settings, self._changed = settings, changed
+    def __init__(
+        self,
+        settings: Settings,
+        membership: Callable[[Slot, bool], None],
+        standing: Callable[[Slot], None],
+    ) -> None:
+        """Who hears of changes: `membership(slot, joined)`; `standing(slot)` of ejection and return."""
+        self._settings, self._membership, self._standing = settings, membership, standing
         self._slots: dict[tuple[str, str], Slot] = {}
         self.models: dict[str, ModelPool] = {}
 
@@ -210,12 +221,12 @@ class Pool:
         for key in [key for key in self._slots if key not in ready]:
             slot = self._slots.pop(key)
             slot.origin.close()
-            self._changed(slot, False)
+            self._membership(slot, False)
         for key, worker in ready.items():
             if key not in self._slots:
-                slot = Slot(worker.id, worker.model, Origin(worker.url))
+                slot = Slot(worker.id, worker.model, Origin(worker.url), self._standing)
                 self._slots[key] = slot
-                self._changed(slot, True)
+                self._membership(slot, True)
         for name in [name for name in self.models if name not in snapshot.models]:
             if not self.models[name].queue and not self.models[name].later:
                 del self.models[name]
@@ -226,8 +237,10 @@ class Pool:
         self.pump()
 
     def pump(self) -> None:
-        """Look at all queues."""
+        """Look at all queues, and close connections that were idle for too long."""
         now = asyncio.get_running_loop().time()
+        for slot in self._slots.values():
+            slot.origin.prune()
         for pool in self.models.values():
             if pool.queue or pool.later:
                 pool.serve(now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from service.gateway.http1 import BrokenError, ConnectError, Origin, open_exchange
 from service.gateway.pool import Slot
@@ -16,9 +15,8 @@ _LIMIT = 64 * 1024
 class Prober:
     """One task a worker, for as long as the worker is known."""
 
-    def __init__(self, settings: Settings, changed: Callable[[Slot], None]) -> None:
-        """`changed(slot)` hears of every worker that is ejected or comes back."""
-        self._settings, self._changed = settings, changed
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
 
     def add(self, slot: Slot) -> None:
@@ -41,9 +39,7 @@ class Prober:
         origin = Origin(slot.origin.url)
         while True:
             await self._pause(slot)
-            answered, refused = await self._probe(origin)
-            if slot.probed(answered=answered, refused=refused):
-                self._changed(slot)
+            await self._probe(slot, origin)
 
     async def _pause(self, slot: Slot) -> None:
         """Until the next probe is due; not long if a request has just met with trouble."""
@@ -55,8 +51,7 @@ class Prober:
         slot.suspected.clear()
         await asyncio.sleep(SOON_S)
 
-    async def _probe(self, origin: Origin) -> tuple[bool, bool]:
-        """Whether it answers, and whether nobody listens there at all."""
+    async def _probe(self, slot: Slot, origin: Origin) -> None:
         try:
             async with asyncio.timeout(self._settings.probe_timeout_s):
                 connection = await open_exchange(origin, "GET", "/health")
@@ -65,8 +60,9 @@ class Prober:
                 finally:
                     connection.release()
         except ConnectError:
-            return False, True
+            slot.refused()
         except (BrokenError, TimeoutError):
-            return False, False
-        # A server without /health says 404, and lives.
-        return connection.status < 500, False
+            slot.probed(answered=False)
+        else:
+            # A server without /health says 404, and lives.
+            slot.probed(answered=connection.status < 500)

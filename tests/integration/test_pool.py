@@ -244,7 +244,7 @@ def test_a_client_that_leaves_ends_its_request_in_every_phase(
     start()
     data = json.dumps(body).encode()
     with closing(socket.create_connection(("127.0.0.1", settings.port))) as client:
-        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n"
         client.sendall(head.encode() + data)
         wait_until(lambda: sum(number(engine, "running") for engine in engines) == 1)
         if phase == "streaming":
@@ -277,7 +277,7 @@ def test_a_thousand_streams_at_one_time_end_well(
     """production-stack's router died of it (#448)."""
     start(worker_max_in_flight=1000, request_timeout_s=90.0, probe_timeout_s=60.0)
     data = json.dumps(chat(stream=True)).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     head += f"content-length: {len(data)}\r\n\r\n"
     ended = []
 

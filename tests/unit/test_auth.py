@@ -4,7 +4,13 @@ import time
 
 import pytest
 
-from service.errors import AuthenticationError, OverloadedError, RateLimitError, ScopeError
+from service.errors import (
+    AuthenticationError,
+    ForeignOriginError,
+    OverloadedError,
+    RateLimitError,
+    ScopeError,
+)
 from service.gateway.auth import Keyring, required_scope
 from service.keys import ApiKey, Scope, digest
 
@@ -99,4 +105,24 @@ def test_a_key_has_as_much_under_way_as_it_may_and_a_new_reading_forgets_nothing
 
 def test_without_keys_everything_is_open() -> None:
     with Keyring(enabled=False).admit("/aliases", {}):
+        pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"host": b"evil.example:8080"},
+        {b"host": b"localhost:8080", b"origin": b"https://evil.example"},
+        {b"host": b"127.0.0.1", b"origin": b"null"},
+        {b"host": b"[::1"},
+    ],
+)
+def test_without_keys_a_web_page_cannot_ask(headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(ForeignOriginError):
+        Keyring(enabled=False).admit("/compress", headers)
+
+
+@pytest.mark.parametrize("host", [b"localhost:8080", b"127.0.0.1:1", b"[::1]:80", b""])
+def test_without_keys_programs_of_this_machine_can(host: bytes) -> None:
+    with Keyring(enabled=False).admit("/compress", {b"host": host}):
         pass
