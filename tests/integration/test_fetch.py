@@ -7,7 +7,6 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -17,7 +16,7 @@ from service.settings import Settings
 from tests.integration.conftest import entry
 from tests.integration.test_vqa import picture
 from tests.support.http import Reply, call, chat
-from tests.support.servers import answers, running, wait_until
+from tests.support.servers import gateway_within
 
 
 class Images(http.server.BaseHTTPRequestHandler):
@@ -61,7 +60,7 @@ def images() -> Iterator[str]:
 
 
 @pytest.fixture
-def fetching(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path) -> Iterator[str]:
+def fetching(settings: Settings, redis: Redis, fake_engine: str) -> Iterator[str]:
     """URL of a gateway that may fetch from 127.0.0.1."""
     Registry(redis).put_model(entry("tiny"))
     Registry(redis).put_worker(WorkerState(id="w1", model="tiny", url=fake_engine, status="ready"))
@@ -74,9 +73,7 @@ def fetching(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path)
         }
     )
     # ::1 is allowed as `localhost` may have both; the trap is another port of it, which refuses.
-    environment = changed.to_environment(changed.require_redis_url())
-    with running("service.gateway", log=tmp_path / "gateway.log", env=environment):
-        wait_until(lambda: answers(settings.port, "/health"))
+    with gateway_within(changed):
         yield settings.gateway_url
 
 

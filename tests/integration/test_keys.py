@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -17,20 +16,18 @@ from service.registry import Registry, WorkerState
 from service.settings import Settings
 from tests.integration.conftest import entry
 from tests.support.http import call, chat
-from tests.support.servers import ROOT, answers, running, wait_until
+from tests.support.servers import ROOT, gateway_within, wait_until
 
 CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
-def locked(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path) -> Iterator[str]:
+def locked(settings: Settings, redis: Redis, fake_engine: str) -> Iterator[str]:
     """URL of a gateway that asks for keys."""
     Registry(redis).put_model(entry("tiny"))
     Registry(redis).put_worker(WorkerState(id="w1", model="tiny", url=fake_engine, status="ready"))
     changed = settings.model_copy(update={"auth": "keys"})
-    environment = changed.to_environment(changed.require_redis_url())
-    with running("service.gateway", log=tmp_path / "gateway.log", env=environment):
-        wait_until(lambda: answers(settings.port, "/health"))
+    with gateway_within(changed):
         yield settings.gateway_url
 
 
@@ -73,7 +70,7 @@ def test_who_asks_too_often_is_told_when_to_come_back(locked: str, redis: Redis)
 
 
 def test_neither_secrets_nor_images_nor_questions_are_stored_or_logged(
-    locked: str, redis: Redis, tmp_path: Path
+    locked: str, redis: Redis, capfd: pytest.CaptureFixture[str]
 ) -> None:
     token, _ = KeyStore(redis).create("test", frozenset({"inference"}))
     wait_until(lambda: call("GET", f"{locked}/v1/models", headers=bearer(token)).status == 200)
@@ -85,7 +82,7 @@ def test_neither_secrets_nor_images_nor_questions_are_stored_or_logged(
     assert call("POST", locked + CHAT, chat(secret + "hang"), bearer(token)).status == 504
 
     stored = b"".join(redis.hvals(KEYS_KEY))
-    logged = (tmp_path / "gateway.log").read_bytes()
+    logged = "".join(capfd.readouterr()).encode()
     for private in (token, token.rpartition("-")[2], secret, "UHJpdmF0ZQ"):
         assert private.encode() not in stored + logged
 

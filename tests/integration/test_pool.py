@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,50 +22,36 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
-from service.workers.manager import free_port
-from service.workers.process import GuardedProcess
 from tests.support.http import call, chat, events
-from tests.support.servers import answers, running, wait_until
+from tests.support.servers import answers, engine_within, gateway_within, running, wait_until
 
 CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
-def engines(tmp_path: Path) -> Iterator[list[str]]:
+def engines() -> Iterator[list[str]]:
     """URLs of two fake engines."""
-    with ExitStack() as stack:
-        ports = [free_port(), free_port()]
-        for port in ports:
-            arguments = ("--port", str(port))
-            log = tmp_path / f"engine-{port}.log"
-            stack.enter_context(running("tests.support.faulty_engine", *arguments, log=log))
-        wait_until(lambda: all(answers(port, "/health") for port in ports))
-        yield [f"http://127.0.0.1:{port}" for port in ports]
-
-
-@contextmanager
-def gateway_for(settings: Settings, log: Path, **changes: Any) -> Iterator[GuardedProcess]:
-    changed = Settings.model_validate(settings.model_dump() | changes)
-    environment = changed.to_environment(changed.require_redis_url())
-    with running("service.gateway", log=log, env=environment) as process:
-        wait_until(lambda: answers(changed.port, "/health"))
-        yield process
+    with engine_within() as first, engine_within() as second:
+        yield [first, second]
 
 
 @pytest.fixture
-def start(
-    settings: Settings, engines: list[str], tmp_path: Path
-) -> Iterator[Callable[..., GuardedProcess]]:
+def changed(settings: Settings, engines: list[str]) -> Callable[..., Settings]:
+    """Settings of a gateway in front of both engines, with changes."""
+
+    def change(**changes: Any) -> Settings:
+        fast = {"probe_interval_s": 0.3, "probe_timeout_s": 3.0, "stall_timeout_s": 2.0,
+                "request_timeout_s": 60.0, "workers": {"tiny": engines}}  # fmt: skip
+        return Settings.model_validate(settings.model_dump() | fast | changes)
+
+    return change
+
+
+@pytest.fixture
+def start(changed: Callable[..., Settings]) -> Iterator[Callable[..., None]]:
     """Starts a gateway in front of both engines; settings may be changed."""
     with ExitStack() as stack:
-
-        def begin(**changes: Any) -> GuardedProcess:
-            fast = {"probe_interval_s": 0.2, "probe_timeout_s": 0.5, "stall_timeout_s": 0.5,
-                    "request_timeout_s": 10.0, "workers": {"tiny": engines}}  # fmt: skip
-            log = tmp_path / "gateway.log"
-            return stack.enter_context(gateway_for(settings, log, **(fast | changes)))
-
-        yield begin
+        yield lambda **changes: stack.enter_context(gateway_within(changed(**changes)))
 
 
 def mode(engine: str, value: str) -> None:
@@ -93,7 +79,7 @@ def gauge(url: str, name: str) -> float:
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_one_worker_spoils_the_other_makes_good(
-    start: Callable[..., GuardedProcess],
+    start: Callable[..., None],
     engines: list[str],
     settings: Settings,
     fault: str,
@@ -109,7 +95,7 @@ def test_what_one_worker_spoils_the_other_makes_good(
 
 
 def test_a_broken_worker_is_left_alone_and_asked_again_later(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     """`/health` stays well all the time: only its answers tell (vllm-router's #158)."""
     start()
@@ -129,7 +115,7 @@ def test_a_broken_worker_is_left_alone_and_asked_again_later(
 
 
 def test_saturation_does_not_open_the_breaker(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     start()
     for engine in engines:
@@ -144,7 +130,7 @@ def test_saturation_does_not_open_the_breaker(
 
 
 def test_a_request_that_fails_everywhere_is_its_own_fault(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     start()
     url = settings.gateway_url + CHAT
@@ -157,7 +143,7 @@ def test_a_request_that_fails_everywhere_is_its_own_fault(
 
 @pytest.mark.parametrize("fault", ["break", "unended"])
 def test_a_stream_that_began_never_ends_in_silence(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings, fault: str
+    start: Callable[..., None], engines: list[str], settings: Settings, fault: str
 ) -> None:
     start()
     for engine in engines:
@@ -169,7 +155,7 @@ def test_a_stream_that_began_never_ends_in_silence(
 
 
 def test_requests_in_the_hands_of_a_hung_worker_move_to_another(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     start()
     mode(engines[0], "unhealthy")
@@ -186,7 +172,7 @@ def picture(shade: int) -> str:
 
 
 def test_an_image_goes_where_it_was_before(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     start()
     for shade in range(8):
@@ -202,7 +188,7 @@ def test_an_image_goes_where_it_was_before(
 
 
 def test_who_finds_the_queue_full_is_told_when_to_come_back(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     start(worker_max_in_flight=1, queue_size=1, workers={"tiny": engines[:1]})
     url = settings.gateway_url + CHAT
@@ -215,7 +201,7 @@ def test_who_finds_the_queue_full_is_told_when_to_come_back(
 
 
 def test_a_client_may_ask_for_a_shorter_deadline(
-    start: Callable[..., GuardedProcess], settings: Settings
+    start: Callable[..., None], settings: Settings
 ) -> None:
     start()
     started = time.monotonic()
@@ -234,7 +220,7 @@ def test_a_client_may_ask_for_a_shorter_deadline(
     ],
 )
 def test_a_client_that_leaves_ends_its_request_in_every_phase(
-    start: Callable[..., GuardedProcess],
+    start: Callable[..., None],
     engines: list[str],
     settings: Settings,
     phase: str,
@@ -256,23 +242,28 @@ def test_a_client_that_leaves_ends_its_request_in_every_phase(
 
 @pytest.mark.parametrize(("drain_s", "last"), [(15.0, "[DONE]"), (0.5, "shutting_down")])
 def test_streams_have_time_to_end_and_are_told_if_it_was_not_enough(
-    start: Callable[..., GuardedProcess], settings: Settings, drain_s: float, last: str
+    changed: Callable[..., Settings], tmp_path: Path, drain_s: float, last: str
 ) -> None:
-    process = start(drain_timeout_s=drain_s)
+    settings = changed(drain_timeout_s=drain_s)
     url = settings.gateway_url + CHAT
-    with ThreadPoolExecutor(1) as pool:
+    environment = settings.to_environment(settings.require_redis_url())
+    with (
+        ThreadPoolExecutor(1) as pool,
+        running("service.gateway", log=tmp_path / "gateway.log", env=environment) as process,
+    ):
+        wait_until(lambda: answers(settings.port, "/health"))
         reply = pool.submit(call, "POST", url, chat("gently", stream=True))
         wait_until(lambda: gauge(settings.gateway_url, "infoprune_in_flight_requests") == 1)
-        time.sleep(0.3)
+        time.sleep(0.5)
         (child,) = psutil.Process(process.pid).children()
         child.send_signal(signal.SIGTERM)
         *_, end = events(reply.result().body)
-    assert end == last if isinstance(end, str) else end["error"]["code"] == last
-    wait_until(lambda: process.poll() is not None)
+        assert end == last if isinstance(end, str) else end["error"]["code"] == last
+        wait_until(lambda: process.poll() is not None)
 
 
 def test_a_thousand_streams_at_one_time_end_well(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     """production-stack's router died of it (#448)."""
     start(worker_max_in_flight=1000, request_timeout_s=90.0, probe_timeout_s=60.0)
@@ -302,7 +293,7 @@ def test_a_thousand_streams_at_one_time_end_well(
 
 
 def test_a_name_stands_for_all_of_its_addresses(
-    start: Callable[..., GuardedProcess], engines: list[str], settings: Settings
+    start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     port = urlsplit(engines[0]).port
     start(workers={"tiny": [f"dns+http://localhost:{port}"]})
