@@ -68,6 +68,8 @@ class WorkerState(BaseModel):
     model: str
     url: str
     status: WorkerStatus
+    managed: bool = True
+    """Whether the worker manager started it; False for one elsewhere, which registered itself."""
     pid: int | None = None
     restarts: int = 0
     error: str | None = None
