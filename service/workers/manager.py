@@ -70,7 +70,7 @@ class WorkerManager:
     def tick(self) -> None:
         """One step."""
         try:
-            self._models = self._registry.snapshot().models
+            self._models = self._registry.snapshot().served_models
         except RedisError:
             log.warning("workers unchanged", reason="redis is away")
         for name in [name for name in self._workers if name not in self._models]:
