@@ -21,7 +21,7 @@ MODELS_KEY = "infoprune:models"
 WORKERS_KEY = "infoprune:workers"
 ALIASES_KEY = "infoprune:aliases"
 REVISION_KEY = "infoprune:revision"
-"""Counts the changes of aliases and models' states, so that one can see which snapshot a gateway has."""
+"""Counts changes of aliases and models' states: which snapshot does a gateway have?"""
 
 Variant = Literal["original", "compressed"]
 WorkerStatus = Literal["starting", "ready", "backoff", "stopped"]
@@ -181,7 +181,8 @@ class Registry:
             _put(pipe, changed)
             return changed
 
-        changed: ModelEntry = self._redis.transaction(write, MODELS_KEY, value_from_callable=True)
+        transaction: Any = self._redis.transaction  # its types forget value_from_callable
+        changed: ModelEntry = transaction(write, MODELS_KEY, value_from_callable=True)
         return changed
 
     def remove_model(self, name: str) -> None:

@@ -24,6 +24,8 @@ class EmbeddedValkey:
     def __init__(self, directory: Path, *, log: Path) -> None:
         self._directory, self._log = directory.resolve(), log
         self._process: GuardedProcess | None = None
+        # The same in every start: those who know the URL find the server again.
+        self._port, self._password = free_port(), secrets.token_urlsafe(24)
 
     def start(self) -> str:
         """Start and wait until it answers; returns its URL. What an earlier run stored is there.
@@ -32,7 +34,7 @@ class EmbeddedValkey:
             StoreError: it did not start.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        port, password = free_port(), secrets.token_urlsafe(24)
+        port, password = self._port, self._password
         config = self._write_config(port, password)
         self._process = GuardedProcess(
             [str(get_binary_path()), str(config)], env=os.environ, log=self._log
@@ -54,6 +56,12 @@ class EmbeddedValkey:
         """Stop it; the data stay."""
         if self._process is not None:
             self._process.stop()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash would; the data stay."""
+        if self._process is not None:
+            self._process.kill()
             self._process = None
 
     def poll(self) -> int | None:

@@ -14,8 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.routing import Route
 
-from service.gateway import compression, errors, models
+from service.gateway import aliases, compression, errors, lifecycle, models
 from service.gateway.chat import ChatCompletions
+from service.gateway.control import controlling
 from service.gateway.state import Gateway
 from service.settings import Settings
 
@@ -41,7 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.gateway = gateway
             await gateway.refresh()
             poll = asyncio.create_task(gateway.poll())
-            yield
+            async with controlling(gateway):
+                yield
             poll.cancel()
             with suppress(asyncio.CancelledError):
                 await poll
@@ -59,4 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(models.router)
     app.include_router(compression.router)
+    app.include_router(aliases.router)
+    app.include_router(lifecycle.router)
     return app

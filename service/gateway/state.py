@@ -11,6 +11,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.gateway.exchange import Observer
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords
 from service.registry import Registry, Snapshot
@@ -32,6 +33,7 @@ class Gateway:
     store_reachable: bool = False
     load: Counter[str] = field(default_factory=Counter)
     """Requests in flight by worker id."""
+    observers: list[Observer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.queue = JobQueue(self.redis, job_timeout_s=self.settings.job_timeout_s)

@@ -56,7 +56,7 @@ class CanaryRules(Frozen):
     max_p95_increase: Annotated[float, Field(ge=0)] = 0.2
     """How much the 95th percentile of the latency may exceed the reference's, relative."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Probability that a candidate that keeps all three bounds is rolled back, over the whole canary."""
+    """Probability that a candidate that keeps all three bounds is ever rolled back."""
     hold_s: Annotated[float, Field(ge=0)] = 60.0
     """Least time at each step, seconds."""
 

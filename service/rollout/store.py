@@ -264,9 +264,10 @@ class RolloutStore:
         """Decide and write until nobody wrote in between."""
         keys = [MODELS_KEY, ALIASES_KEY, *([fence.key] if fence else [])]
         with self._redis.pipeline(transaction=True) as pipe:
+            watching: Any = pipe  # half-typed
             while True:
                 try:
-                    pipe.watch(*keys)
+                    watching.watch(*keys)
                     result = write(pipe)
                     pipe.execute()
                 except WatchError:

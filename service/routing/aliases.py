@@ -1,4 +1,4 @@
-"""Which model answers a name that a client asked for: the model of that name, or an alias's choice. Pure.
+"""Which model answers the name that a client asked for: that model, or an alias's choice. Pure.
 
 An alias splits its requests by up to three uniform numbers: is it the canary's, which target, and is it
 copied to a shadow. For a client that is known by a session the first two are a hash of the session, so
@@ -78,7 +78,7 @@ def _named(snapshot: Snapshot, name: str) -> ModelEntry:
 def _with_canary(
     snapshot: Snapshot, alias: Alias, canary_draw: float, shadow_draw: float
 ) -> Choice:
-    """The candidate for its share; the other of the two may get a copy. Without a worker it gets nothing."""
+    """The candidate for its share, if it can answer; the other of the two may get a copy."""
     canary = alias.canary
     assert canary is not None
     reference = snapshot.models[canary.reference]

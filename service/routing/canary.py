@@ -1,9 +1,9 @@
 """Whether a canary waits, climbs, is promoted or rolled back. Pure.
 
-Three criteria, each by confidence sequences (`sequential.py`), so that looking after every request is
-allowed: agreement with the reference on the same requests, errors, and the 95th percentile of the latency
-of the requests that clients sent. The canary's alpha is shared: a third for each criterion, and half of
-that for each of two models.
+Three criteria, each by confidence sequences (`sequential.py`), so that looking after every request
+is allowed: agreement with the reference on the same requests, errors, and the 95th percentile of
+the latency of the requests that clients sent. The canary's alpha is shared: a third for each
+criterion, and half of that for each of two models.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class SideCounts:
     """Of both: status 500 and above, or no answer."""
     latency: Mapping[int, int] = field(default_factory=dict)
     """Of answers to clients, by bin."""
+    copied: Mapping[int, int] = field(default_factory=dict)
+    """Of the requests that both models got, by bin."""
 
     @property
     def answers(self) -> int:
@@ -92,9 +94,9 @@ class Decision:
 def decide(canary: Canary, counted: Comparison, now: float) -> Decision:
     """What becomes of a canary.
 
-    It is rolled back as soon as one criterion is shown to be broken. It climbs once it had its least time
-    and answers at this step and agreement and errors are shown to hold; at the last step the latency must
-    be shown to hold as well. What is not shown yet waits.
+    It is rolled back as soon as one criterion is shown to be broken. It climbs once it had its
+    least time and answers at this step and agreement and errors are shown to hold; at the last step
+    the latency must be shown to hold as well. What is not shown yet waits.
     """
     criteria = judge(canary.rules, counted)
     broken = [c for c in criteria if c.verdict == "regressed"]
@@ -118,10 +120,13 @@ def decide(canary: Canary, counted: Comparison, now: float) -> Decision:
 def judge(rules: CanaryRules, counted: Comparison) -> tuple[Criterion, Criterion, Criterion]:
     """The criteria's states: agreement, errors, latency."""
     each = rules.alpha / 3
+    sides = (counted.reference, counted.candidate)
+    errors = [error_bounds(side, each / 2) for side in sides]
+    latency = [p95_bounds(side, each / 2) for side in sides]
     return (
         _agreement(mean_bounds(counted.agreement, counted.pairs, each), rules),
-        _errors(*(error_bounds(s, each / 2) for s in (counted.reference, counted.candidate)), rules),
-        _latency(*(p95_bounds(s, each / 2) for s in (counted.reference, counted.candidate)), rules),
+        _errors(errors[0], errors[1], rules),
+        _latency(latency[0], latency[1], rules),
     )
 
 

@@ -1,8 +1,8 @@
-"""Confidence sequences: intervals that hold at every moment at once, so that one may look at any time. Pure.
+"""Confidence sequences: intervals that hold at every moment at once. Pure.
 
 A classical 95 % interval is right 95 % of the times that it is computed once. Looked at after every
-request, it will be wrong sooner or later. The intervals here are wrong at any of infinitely many looks with
-probability at most alpha.
+request, it will be wrong sooner or later. The intervals here are wrong at any of infinitely many
+looks with probability at most alpha.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def log_evidence(total: float, n: int, mean: float) -> float:
 
         M_n = B(1/2 + S, 1/2 + n - S) / B(1/2, 1/2) / (mean^S (1 - mean)^(n - S)),
 
-    is a martingale under the mean, so P(exists n: M_n >= 1/alpha) <= alpha (Ville). For observations between
-    0 and 1 it is a supermartingale, as r^x is convex: E r^X <= 1 - mean + mean r ("sub-Bernoulli").
+    is a martingale under the mean, so P(exists n: M_n >= 1/alpha) <= alpha (Ville). For
+    observations between 0 and 1 it is a supermartingale, as r^x is convex: E r^X <= 1 - mean + mean
+    r ("sub-Bernoulli").
 
     Sources: H. Robbins, "Statistical methods related to the law of the iterated logarithm", Ann. Math.
     Stat. 41 (1970); the beta-binomial conjugate mixture of S. R. Howard, A. Ramdas, J. McAuliffe,
@@ -52,10 +53,10 @@ def log_evidence(total: float, n: int, mean: float) -> float:
 def mean_bounds(total: float, n: int, alpha: float) -> Bounds:
     """The means that n observations in [0, 1] leave possible, at every n at once.
 
-    The evidence is convex in the mean with its minimum at S / n, so the means with less than 1 / alpha are
-    an interval. Either bound alone also holds where the mean drifts: the lower one while every mean, given
-    the past, is at most some value, and the upper one while it is at least some value, because the
-    evidence falls in S below n * mean and grows above.
+    The evidence is convex in the mean with its minimum at S / n, so the means with less than 1 /
+    alpha are an interval. Either bound alone also holds where the mean drifts: the lower one while
+    every mean, given the past, is at most some value, and the upper one while it is at least some
+    value, because the evidence falls in S below n * mean and grows above.
 
     Args:
         total: sum of the observations.
@@ -86,13 +87,14 @@ def quantile_bounds(
 ) -> Bounds:
     """A quantile's confidence sequence from a histogram.
 
-    Whether an observation is at most the quantile q is a Bernoulli variable of mean `quantile`. An edge e
-    with so few observations at or below it that their mean is shown to be under `quantile` is below q: at
-    q itself there would be at least as many, so the error is that of the one test at q, at all edges and
-    times together.
+    Whether an observation is at most the quantile q is a Bernoulli variable of mean `quantile`. An
+    edge e with so few observations at or below it that their mean is shown to be under `quantile`
+    is below q: at q itself there would be at least as many, so the error is that of the one test at
+    q, at all edges and times together.
 
-    Source: S. R. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B testing
-    and best-arm identification", Bernoulli 28 (2022), section 3, with the beta-binomial mixture.
+    Source: S. R. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B
+    testing and best-arm identification", Bernoulli 28 (2022), section 3, with the beta-binomial
+    mixture.
 
     Args:
         counts: observations in each bin; one more than edges, the last bin is open.
@@ -101,8 +103,8 @@ def quantile_bounds(
         alpha: probability that the true quantile is ever outside, both sides together.
 
     Returns:
-        Bounds on edges; 0 and infinity where nothing is shown. The value is the upper edge of the bin that
-        holds the empirical quantile.
+        Bounds on edges; 0 and infinity where nothing is shown. The value is the upper edge of the
+        bin that holds the empirical quantile.
     """
     n, limit = sum(counts), -math.log(alpha)
     low, high, value = 0.0, math.inf, math.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -122,8 +123,7 @@ def test_two_writers_lose_nothing(store: RolloutStore, redis: Redis) -> None:
     assert Registry(redis).snapshot().aliases["prod"].version == 1 + 2 * rounds
     assert [line.version for line in lines] == list(range(1 + 2 * rounds, 0, -1))
     assert all(
-        newer.before is not None and newer.before == older.after
-        for newer, older in zip(lines, lines[1:], strict=False)
+        newer.before is not None and newer.before == older.after for newer, older in pairwise(lines)
     )
 
 
@@ -168,7 +168,7 @@ def test_a_writer_that_lost_its_lease_changes_nothing(store: RolloutStore, redis
 
 def test_the_history_is_bounded(store: RolloutStore, redis: Redis) -> None:
     point(store, "prod", "a")
-    line = redis.lindex("infoprune:history", 0)
+    line = store.history()[0].model_dump_json()
     redis.lpush("infoprune:history", *[line] * HISTORY_KEPT)
     point(store, "prod", "b")
     assert len(store.history()) == HISTORY_KEPT

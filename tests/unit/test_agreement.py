@@ -24,7 +24,8 @@ def test_short_answers_agree_as_vqa_counts_them(first: str, second: str, judged:
 
 def test_long_answers_agree_by_the_words_that_both_have() -> None:
     found = compare(
-        "The sign over the door says open all night.", "The sign near the door says closed at night."
+        "The sign over the door says open all night.",
+        "The sign near the door says closed at night.",
     )
     assert (found.exact, found.vqa) == (0.0, 0.0)
     # sign over door says open all night / sign near door says closed at night: 4 of 7 in both

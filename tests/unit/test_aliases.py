@@ -117,9 +117,7 @@ def test_the_other_model_of_the_pair_gets_the_copy(session: str | None, draw: fl
 
 @pytest.mark.parametrize("sessions", [True, False])
 def test_a_shadow_gets_copies_of_its_share_and_answers_nobody(sessions: bool) -> None:
-    plain = alias("prod", a=1, b=1).model_copy(
-        update={"shadow": Shadow(candidate="c", share=0.3)}
-    )
+    plain = alias("prod", a=1, b=1).model_copy(update={"shadow": Shadow(candidate="c", share=0.3)})
     known = snapshot("a", "b", "c", aliases=(plain,))
     rng = random.Random(3)
     choices = [

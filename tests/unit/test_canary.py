@@ -67,9 +67,7 @@ def test_a_canary_that_holds_climbs_and_at_the_end_is_promoted() -> None:
         (replace(good(), candidate=side(2000, latency_s=0.2)), "outside 1.2 times the reference's"),
     ],
 )
-def test_one_broken_criterion_rolls_back_and_is_the_reason(
-    broken: Comparison, reason: str
-) -> None:
+def test_one_broken_criterion_rolls_back_and_is_the_reason(broken: Comparison, reason: str) -> None:
     decision = decide(canary(rules=RULES), broken, now=0.0)
     assert decision.action == "roll_back"
     assert reason in decision.reason

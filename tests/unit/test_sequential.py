@@ -65,7 +65,7 @@ def test_a_real_difference_is_found_soon(mean: float, true: float, within: int) 
 
 
 def test_a_mean_that_drifts_on_the_good_side_raises_no_alarm() -> None:
-    """"At least 0.9" where agreement wanders between 0.9 and 1: only its fall may be declared."""
+    """ "At least 0.9" where agreement wanders between 0.9 and 1: only its fall may be declared."""
     rng = np.random.default_rng(4)
     means = 0.9 + 0.1 * np.abs(np.sin(np.arange(LOOKS) / 100))
     hits = rng.random((RUNS, LOOKS)) < means

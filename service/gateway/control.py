@@ -1,0 +1,101 @@
+"""What a gateway does beside answering: reports that it lives, sends its counts, controls roll-outs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from redis.exceptions import RedisError
+
+from service.gateway.comparison_metrics import ComparisonMetrics
+from service.gateway.shadow import Comparer
+from service.gateway.state import Gateway
+from service.rollout.controller import Controller, Duty
+from service.rollout.counters import PairCounters
+from service.rollout.replicas import Replica, Replicas
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def controlling(gateway: Gateway, *duties: Duty) -> AsyncIterator[None]:
+    """Compare and control until the block ends; a copy of a request that is under way is given up."""
+    control = _Control(gateway, duties)
+    gateway.observers.append(control.comparer)
+    task = asyncio.create_task(control.run())
+    try:
+        yield
+    finally:
+        gateway.observers.remove(control.comparer)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await control.close()
+
+
+class _Control:
+    def __init__(self, gateway: Gateway, duties: tuple[Duty, ...]) -> None:
+        settings = gateway.settings
+        self._gateway, self._id = gateway, uuid.uuid4().hex[:12]
+        self._counters = PairCounters(self._id)
+        self._replicas = Replicas(gateway.redis)
+        self.comparer = Comparer(
+            gateway,
+            self._counters,
+            ComparisonMetrics(gateway.metrics.registry),
+            limit=settings.shadow_concurrency,
+        )
+        self._controller = Controller(
+            gateway.redis, self._id, drain_limit_s=settings.drain_limit_s, duties=duties
+        )
+
+    async def run(self) -> None:
+        """Look after everything until cancelled."""
+        while True:
+            await asyncio.sleep(self._gateway.settings.control_every_s)
+            try:
+                await self._tick()
+            except RedisError:
+                log.info("roll-outs stand still", reason="redis is away")
+            except Exception:  # the next look must come, whatever this one met
+                log.exception("a look at the roll-outs failed")
+
+    async def close(self) -> None:
+        """Send what was counted, and let another gateway control."""
+        await self.comparer.close()
+        self._counters.close_batch()
+        with suppress(RedisError):
+            await asyncio.to_thread(self._leave)
+
+    async def _tick(self) -> None:
+        self._counters.close_batch()
+        replica = Replica(
+            id=self._id,
+            in_flight=in_flight_by_model(self._gateway),
+            revision=self._gateway.snapshot.revision,
+            reported=time.time(),
+        )
+        await asyncio.to_thread(self._report, replica)
+
+    def _report(self, replica: Replica) -> None:
+        self._replicas.report(replica)
+        self._counters.send(self._gateway.redis)
+        self._controller.tick()
+
+    def _leave(self) -> None:
+        self._counters.send(self._gateway.redis)
+        self._replicas.forget(self._id)
+        self._controller.release()
+
+
+def in_flight_by_model(gateway: Gateway) -> dict[str, int]:
+    """Requests that this gateway has under way, by model."""
+    found: Counter[str] = Counter()
+    for worker in gateway.snapshot.workers:
+        found[worker.model] += gateway.load[worker.id]
+    return {model: count for model, count in found.items() if count > 0}
