@@ -76,9 +76,7 @@ class Supervisor:
         self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
         for entry in self._models:
-            known = registry.model(entry.name)
-            kept = known.accuracy if known else {}
-            registry.put_model(entry.model_copy(update={"accuracy": kept}))
+            registry.put_model(_named_again(registry.model(entry.name), entry))
         self._manager = WorkerManager(registry, settings, this_machine())
         self._manager.forget_stale()
 
@@ -128,6 +126,15 @@ class Supervisor:
                 env=self._environment,
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
             )
+
+
+def _named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:
+    """The entry of a model that is named on the command line, with what was known of it."""
+    if known is None:
+        return entry
+    if known.variant == "compressed" and known.path == entry.path:
+        return known.model_copy(update={"state": "active", "retired_at": None})
+    return entry.model_copy(update={"accuracy": known.accuracy, "created": known.created})
 
 
 def lock_directory(directory: Path) -> IO[str]:

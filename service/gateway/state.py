@@ -36,7 +36,11 @@ class Gateway:
     observers: list[Observer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.queue = JobQueue(self.redis, job_timeout_s=self.settings.job_timeout_s)
+        self.queue = JobQueue(
+            self.redis,
+            job_timeout_s=self.settings.job_timeout_s,
+            job_ttl_s=self.settings.job_ttl_s,
+        )
         self._registry = Registry(self.redis)
         self._records = JobRecords(self.redis)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,9 @@ from rq.job import JobStatus as RqStatus
 
 from compressor.pipeline import STAGES
 from service.errors import InvalidRequestError
-from service.jobs.records import JobRecord, JobStatus
-from service.jobs.runner import overall
+from service.gateway.compression import event_of
+from service.jobs.execution import overall
+from service.jobs.records import JobRecord, JobStatus, seconds_left
 from service.jobs.sweeper import GRACE_S, is_abandoned, owner_of
 from service.schemas import parse_compress_request
 
@@ -25,46 +27,69 @@ def test_progress_runs_from_nothing_to_everything_without_a_step_back() -> None:
     assert all(a <= b for a, b in pairwise(steps))
 
 
-def record(status: JobStatus, *, started: float | None = None) -> JobRecord:
-    return JobRecord(
-        id="1", model="m", name="n", recipe={}, status=status, created=100.0, started=started
-    )
+def record(status: JobStatus, **changes: Any) -> JobRecord:
+    fields = {"id": "1", "model": "m", "name": "n", "recipe": {}, "created": 100.0}
+    return JobRecord.model_validate({**fields, "status": status, **changes})
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
 def test_a_job_that_is_over_is_never_abandoned(status: JobStatus) -> None:
-    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9)
+    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9, alive=False)
 
 
 @pytest.mark.parametrize(
-    ("rq_status", "abandoned"),
+    ("rq_status", "alive", "waited_s", "abandoned"),
     [
-        (RqStatus.QUEUED, False),
-        (RqStatus.STARTED, False),
-        (RqStatus.FAILED, True),
-        (RqStatus.STOPPED, True),
-        (RqStatus.FINISHED, True),
+        (RqStatus.STARTED, True, 1e6, False),
+        (RqStatus.STARTED, False, GRACE_S - 1, False),
+        (RqStatus.STARTED, False, GRACE_S + 1, True),
+        (RqStatus.FAILED, True, 1, True),
+        (RqStatus.STOPPED, False, 1, True),
+        (RqStatus.FINISHED, False, 1, True),
+        (None, True, 1e6, False),
     ],
 )
-def test_a_running_job_is_abandoned_once_its_execution_is_over(
-    rq_status: RqStatus, abandoned: bool
+def test_a_running_job_is_abandoned_once_its_process_or_its_runner_is_dead(
+    rq_status: RqStatus | None, alive: bool, waited_s: float, abandoned: bool
 ) -> None:
-    assert is_abandoned(record("running", started=100.0), rq_status, 101.0) == abandoned
+    running = record("running", started=100.0)
+    assert is_abandoned(running, rq_status, 100.0 + waited_s, alive=alive) == abandoned
 
 
 def test_a_job_that_the_queue_forgot_is_abandoned_after_a_grace() -> None:
-    assert not is_abandoned(record("queued"), None, 100.0 + GRACE_S - 1)
-    assert is_abandoned(record("queued"), None, 100.0 + GRACE_S + 1)
+    queued = record("queued", queued=200.0)
+    assert not is_abandoned(queued, None, 200.0 + GRACE_S - 1, alive=False)
+    assert is_abandoned(queued, None, 200.0 + GRACE_S + 1, alive=False)
+    assert not is_abandoned(queued, RqStatus.QUEUED, 1e9, alive=False)
+
+
+def test_the_time_left_is_that_of_this_attempt() -> None:
+    assert seconds_left(record("queued"), 1.0) is None
+    assert seconds_left(record("running", started=100.0), 110.0) is None
+    half = record("running", started=100.0, percent=50.0, started_percent=40.0)
+    assert seconds_left(half, 120.0) == pytest.approx(100.0)
+
+
+def test_an_event_says_everything_in_one_line_of_json() -> None:
+    event = event_of(record("running", started=100.0, percent=50.0, stage="prune"), 110.0)
+    name, data, *rest = event.split("\n")
+    assert (name, rest) == ("event: running", ["", ""])
+    content = json.loads(data.removeprefix("data: "))
+    assert (content["stage"], content["percent"], content["seconds_left"]) == ("prune", 50.0, 10.0)
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
         ({"recipe": {}}, "The key 'model' is missing; the body needs model and recipe."),
-        ({"model": "m", "recipe": {}, "nam": 1}, "Unknown key 'nam'; known: model, recipe, name."),
+        (
+            {"model": "m", "recipe": {}, "nam": 1},
+            "Unknown key 'nam'; known: model, recipe, name, priority.",
+        ),
         ({"model": "m", "recipe": {}, "name": "../x"}, "A name has letters, digits"),
         ({"model": "m", "recipe": {}, "name": "-x"}, "A name has letters, digits"),
         ({"model": 1, "recipe": {}}, "model: "),
+        ({"model": "m", "recipe": {}, "priority": 1}, "The priority is high, normal or low."),
         ([], "The body: "),
     ],
 )
