@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from compressor.cli import compress, errors_in_one_sentence
 from compressor.evaluate_cli import evaluate
 from service.errors import ServiceError, SettingsError
+from service.rollout_cli import alias, models
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -30,6 +31,8 @@ app = typer.Typer(
 )
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
+app.add_typer(models, name="models")
+app.add_typer(alias, name="alias")
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +84,7 @@ def demo(
     Leaves runs/demo/report.json. PORT= and REDIS_URL= choose another port and another store.
     """
     with service_errors(), errors_in_one_sentence():
-        settings = read_settings(run_dir=Path("runs/demo"))
+        settings = read_settings(run_dir=Path("runs/demo"), evaluate_finished=False)
         from service.demo.run import run_demo
 
         run_demo(

@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     """Questions that an evaluation asks at a time."""
     evaluation_yields_at: Annotated[int, Field(ge=1)] = 4
     """An evaluation waits while clients have this many requests in flight."""
-    evaluation_api_key: Annotated[str | None, Field(repr=False)] = None
-    """What evaluations show to a gateway that asks for a key."""
+    api_key: Annotated[str | None, Field(repr=False)] = None
+    """What the command line and evaluations show to a gateway that asks for a key."""
     gateway_processes: Annotated[int, Field(ge=1)] = 1
     """Processes of the gateway, which share its port."""
     checkpoint_store: str | None = None

@@ -48,7 +48,11 @@ class Supervisor:
         self._settings, self._models = settings, models
         self._store: EmbeddedValkey | None = None
         self._manager: WorkerManager | None = None
-        self._services = [_Service("gateway", "service.gateway"), _Service("jobs", "service.jobs")]
+        self._services = [
+            _Service("gateway", "service.gateway"),
+            _Service("jobs", "service.jobs"),
+            _Service("evaluations", "service.evaluations"),
+        ]
         self._environment: dict[str, str] = {}
         self._lock: IO[str] | None = None
         self._stopping = False

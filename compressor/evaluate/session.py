@@ -11,7 +11,14 @@ from typing import Any
 
 from compressor.checkpoint import read_config
 from compressor.evaluate.answers import AnswerLog, EvaluationError, Question, questions
-from compressor.evaluate.endpoint import Retry, api_root, ask_endpoint, open_endpoint
+from compressor.evaluate.endpoint import (
+    Retry,
+    Turn,
+    api_root,
+    ask_endpoint,
+    at_once,
+    open_endpoint,
+)
 from compressor.evaluate.example import MAX_NEW_TOKENS, Example
 
 MAX_MODELS = 2
@@ -26,6 +33,8 @@ class Served:
     api_key: str | None
     concurrency: int
     retry: Retry
+    turn: Turn = at_once
+    """Awaited before every question: whoever shares the endpoint may go first."""
 
     @property
     def place(self) -> str:
@@ -169,4 +178,6 @@ async def _ask_served(
     async with open_endpoint(
         side.url, api_key=side.api_key, concurrency=side.concurrency, retry=side.retry
     ) as endpoint:
-        await ask_endpoint(endpoint, todo, log, concurrency=side.concurrency, advance=advance)
+        await ask_endpoint(
+            endpoint, todo, log, concurrency=side.concurrency, advance=advance, turn=side.turn
+        )

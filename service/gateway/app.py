@@ -14,9 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.routing import Route
 
-from service.gateway import aliases, compression, errors, lifecycle, models
+from service.gateway import aliases, compression, errors, evaluations, lifecycle, models
 from service.gateway.chat import ChatCompletions
-from service.gateway.control import controlling
+from service.gateway.control import controlling, duties
 from service.gateway.state import Gateway
 from service.settings import Settings
 
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.gateway = gateway
             await gateway.refresh()
             poll = asyncio.create_task(gateway.poll())
-            async with controlling(gateway):
+            async with controlling(gateway, *duties(gateway)):
                 yield
             poll.cancel()
             with suppress(asyncio.CancelledError):
@@ -63,4 +63,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(compression.router)
     app.include_router(aliases.router)
     app.include_router(lifecycle.router)
+    app.include_router(evaluations.router)
     return app

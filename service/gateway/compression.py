@@ -102,7 +102,7 @@ async def logs(
     },
 )
 async def events(request: Request, job_id: str) -> StreamingResponse:
-    """Follow a job: server-sent events with status, stage, percent and seconds left, until it is over."""
+    """Follow a job until it is over: status, stage, percent and seconds left, as they change."""
     gateway: Gateway = request.app.state.gateway
     first = await asyncio.to_thread(gateway.queue.get, job_id)
     return StreamingResponse(

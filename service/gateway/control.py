@@ -8,10 +8,12 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 from redis.exceptions import RedisError
 
+from service.evaluations.automatic import submit_due
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.shadow import Comparer
 from service.gateway.state import Gateway
@@ -36,6 +38,14 @@ async def controlling(gateway: Gateway, *duties: Duty) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await task
         await control.close()
+
+
+def duties(gateway: Gateway) -> tuple[Duty, ...]:
+    """What one gateway does for all, beside moving canaries."""
+    settings = gateway.settings
+    if not settings.evaluate_finished:
+        return ()
+    return (partial(submit_due, gateway.redis, settings),)
 
 
 class _Control:

@@ -1,4 +1,4 @@
-"""One execution of a job, as Redis sees it: signs of life, progress, log. Redis may be away meanwhile."""
+"""One execution of a job, as Redis sees it: signs of life, progress, log; Redis may be away."""
 
 from __future__ import annotations
 

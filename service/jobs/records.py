@@ -1,8 +1,8 @@
 """A job's record in Redis: our own hash, because RQ's forget results and may misjudge a job.
 
 Every write of a running job carries the fencing token of its execution. A process that was given up
-for dead and wakes again finds another token, or a final status, and can change nothing. While it works it
-renews a key of a few seconds' life (`beat`), so that its death is seen wherever it ran.
+for dead and wakes again finds another token, or a final status, and can change nothing. While it
+works it renews a key of a few seconds' life (`beat`), so that its death is seen wherever it ran.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ JobStatus = Literal["queued", "running", "finished", "failed", "cancelled"]
 FINAL: tuple[JobStatus, ...] = ("finished", "failed", "cancelled")
 Priority = Literal["high", "normal", "low"]
 
-# KEYS[1] the job, KEYS[2] the models; ARGV[1] the token ('' = none needed), ARGV[2] JSON list of the
-# statuses from which the change is allowed, ARGV[3] the attempt ('' = whichever), ARGV[4] and [5] name and
-# entry of a model to register with it ('' = none), ARGV[6..] field, value, ...
+# KEYS[1] the job, KEYS[2] the models; ARGV[1] the token ('' = none needed), ARGV[2] JSON list of
+# the statuses from which the change is allowed, ARGV[3] the attempt ('' = whichever), ARGV[4] and
+# [5] name and entry of a model to register with it ('' = none), ARGV[6..] field, value, ...
 _UPDATE = """
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 0 end

@@ -84,7 +84,7 @@ def test_an_event_says_everything_in_one_line_of_json() -> None:
         ({"recipe": {}}, "The key 'model' is missing; the body needs model and recipe."),
         (
             {"model": "m", "recipe": {}, "nam": 1},
-            "Unknown key 'nam'; known: model, recipe, name, priority.",
+            "Unknown key 'nam'; known: model, recipe, name,",
         ),
         ({"model": "m", "recipe": {}, "name": "../x"}, "A name has letters, digits"),
         ({"model": "m", "recipe": {}, "name": "-x"}, "A name has letters, digits"),
