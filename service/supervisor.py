@@ -41,6 +41,12 @@ class _Service:
     failures: Failures = field(default_factory=Failures)
 
 
+def gateway_services(count: int) -> list[_Service]:
+    """As many gateways as shall share the port."""
+    names = ["gateway"] if count == 1 else [f"gateway-{n}" for n in range(1, count + 1)]
+    return [_Service(name, "service.gateway") for name in names]
+
+
 class Supervisor:
     """Starts all parts, keeps them running, and stops them in order."""
 
@@ -49,7 +55,7 @@ class Supervisor:
         self._store: EmbeddedValkey | None = None
         self._manager: WorkerManager | None = None
         self._services = [
-            _Service("gateway", "service.gateway"),
+            *gateway_services(settings.gateway_processes),
             _Service("jobs", "service.jobs"),
             _Service("evaluations", "service.evaluations"),
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import uvicorn
 
 from service.gateway.app import create_app
@@ -13,7 +15,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
     configure_logging()
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -21,6 +23,22 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
     )
+    uvicorn.Server(config).run(sockets=shared_port(settings))
+
+
+def shared_port(settings: Settings) -> list[socket.socket] | None:
+    """A socket of this process's own on the port that several share; None where it is the only one.
+
+    The kernel spreads connections over all that listen (SO_REUSEPORT).
+    """
+    if settings.gateway_processes == 1:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((settings.host, settings.port))
+    return [listener]
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service.gateway.exposition import ReplicaFiles, exposition
 from service.gateway.state import Gateway
 from service.registry import Snapshot
 from service.rollout.records import Alias
@@ -75,7 +76,9 @@ def _describe_alias(snapshot: Snapshot, alias: Alias) -> dict[str, Any]:
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     gateway: Gateway = request.app.state.gateway
-    return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    files = ReplicaFiles.of(gateway.settings)
+    content = await asyncio.to_thread(exposition, gateway.metrics.registry, files)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/health")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ import msgspec
 from service.errors import WorkerNotReadyError
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.exchange import Answered
-from service.gateway.state import Gateway
 from service.registry import ModelEntry, Snapshot
 from service.rollout.counters import PairCounters
 from service.routing.agreement import compare
@@ -57,18 +57,16 @@ def pair_of(snapshot: Snapshot, alias_name: str | None, answered_by: str) -> Pai
     return None
 
 
-def copy_of(body: bytes, model: str) -> bytes:
-    """The same request to another model, without streaming. Pure."""
+def copy_of(body: bytes, model: str) -> tuple[bytes, bool]:
+    """The same request to another model, without streaming, and whether it is greedy. Pure.
+
+    Greedy is temperature 0 and one answer: then two runs of one model say the same.
+    """
     content: dict[str, Any] = msgspec.json.decode(body)
     content.pop("stream", None)
     content.pop("stream_options", None)
-    return msgspec.json.encode(content | {"model": model})
-
-
-def is_greedy(body: bytes) -> bool:
-    """Whether two runs of one model would say the same: temperature 0 and one answer. Pure."""
-    content = msgspec.json.decode(body)
-    return content.get("temperature") == 0 and content.get("n") in (None, 1)
+    greedy = content.get("temperature") == 0 and content.get("n") in (None, 1)
+    return msgspec.json.encode(content | {"model": model}), greedy
 
 
 def text_of(content: bytes) -> str | None:
@@ -86,16 +84,25 @@ class Comparer:
     """An observer. At most `limit` copies are under way; more are dropped, and counted."""
 
     def __init__(
-        self, gateway: Gateway, counters: PairCounters, metrics: ComparisonMetrics, *, limit: int
+        self,
+        snapshot: Callable[[], Snapshot],
+        counters: PairCounters,
+        metrics: ComparisonMetrics,
+        session: aiohttp.ClientSession,
+        *,
+        limit: int,
     ) -> None:
-        self._gateway, self._counters, self._metrics = gateway, counters, metrics
-        self._limit = limit
+        self._snapshot, self._counters, self._metrics = snapshot, counters, metrics
+        self._session, self._limit = session, limit
         self._tasks: set[asyncio.Task[None]] = set()
+        self._workers: Counter[str] = Counter()
+        self.in_flight: Counter[str] = Counter()
+        """Copies under way, by model."""
 
     def __call__(self, answered: Answered) -> None:
         """Count an exchange, and copy its request where the choice says so."""
         choice = answered.choice
-        pair = pair_of(self._gateway.snapshot, choice.alias, choice.entry.name)
+        pair = pair_of(self._snapshot(), choice.alias, choice.entry.name)
         if pair is None or answered.status in _NEITHER:
             return
         failed = answered.status >= 400
@@ -112,15 +119,19 @@ class Comparer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def finish(self) -> None:
+        """Wait for the copies that are under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def close(self) -> None:
         """Give up the copies that are under way."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.finish()
 
     async def _copy(self, pair: Pair, model: ModelEntry, answered: Answered) -> None:
         # A body with pictures takes milliseconds to parse: not on the event loop.
-        body = await asyncio.to_thread(copy_of, answered.body, model.name)
+        body, greedy = await asyncio.to_thread(copy_of, answered.body, model.name)
         outcome, text, latency_s = await self._ask(model.name, answered.path, body)
         self._metrics.copies.labels(pair.alias, pair.candidate, outcome).inc()
         if outcome == "full":
@@ -130,7 +141,7 @@ class Comparer:
         self._counters.mirrored(pair.id, pair.other, failed=failed, latency_s=latency_s)
         if text is None or answered.text is None:
             return
-        if not await asyncio.to_thread(is_greedy, answered.body):
+        if not greedy:
             self._counters.add(pair.id, sampled=1)
             return
         found = compare(answered.text, text)
@@ -143,21 +154,23 @@ class Comparer:
 
     async def _ask(self, model: str, path: str, body: bytes) -> tuple[str, str | None, float]:
         """Outcome, text and seconds of one copy."""
-        gateway, started = self._gateway, time.perf_counter()
+        started = time.perf_counter()
         try:
-            worker = choose_worker(gateway.snapshot, model, gateway.load)
+            worker = choose_worker(self._snapshot(), model, self._workers)
         except WorkerNotReadyError:
             return "full", None, 0.0
-        gateway.load[worker.id] += 1
+        self._workers[worker.id] += 1
+        self.in_flight[model] += 1
         try:
-            async with gateway.session.post(
+            async with self._session.post(
                 worker.url + path, data=body, headers={"content-type": "application/json"}
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return "failed", None, time.perf_counter() - started
         finally:
-            gateway.load[worker.id] -= 1
+            self._workers[worker.id] -= 1
+            self.in_flight[model] -= 1
         elapsed = time.perf_counter() - started
         if response.status in _NEITHER:
             return "full", None, elapsed

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from service.registry import ModelEntry, Registry, WorkerState, WorkerStatus
 from service.settings import Settings
+from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
 from service.workers.process import GuardedProcess
 from service.workers.vllm_command import Machine, worker_command, worker_environment
@@ -59,6 +60,7 @@ class WorkerManager:
     ) -> None:
         self._registry, self._settings, self._machine = registry, settings, machine
         self._command = command
+        self._fetcher = Fetcher(settings)
         self._workers: dict[str, _Worker] = {}
         self._models: dict[str, ModelEntry] = {}
 
@@ -70,7 +72,7 @@ class WorkerManager:
     def tick(self) -> None:
         """One step."""
         try:
-            self._models = self._registry.snapshot().served_models
+            self._models = self._fetcher.here(self._registry.snapshot().served_models)
         except RedisError:
             log.warning("workers unchanged", reason="redis is away")
         for name in [name for name in self._workers if name not in self._models]:

@@ -10,18 +10,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.exchange import Answered
-from service.gateway.shadow import Comparer, copy_of, is_greedy, pair_of, text_of
-from service.gateway.state import Gateway
-from service.registry import Registry, WorkerState
+from service.gateway.shadow import Comparer, copy_of, pair_of, text_of
+from service.registry import Registry, Snapshot, WorkerState
 from service.rollout.counters import PairCounters, read_comparison
 from service.rollout.records import Shadow
 from service.rollout.store import RolloutStore
 from service.routing.aliases import Choice
-from service.settings import Settings
 from tests.integration.test_rollout_store import ME
 from tests.support.registry import alias, canary, model, snapshot
 from tests.support.scripted import scripted_engine
@@ -52,22 +51,20 @@ async def engine() -> Engine:
 
 
 @pytest.fixture
-async def gateway(settings: Settings, redis: Redis, engine: Engine) -> AsyncIterator[Gateway]:
-    """A gateway with an alias `prod` of model `a`, whose shadow is `b`."""
+async def known(redis: Redis, engine: Engine) -> AsyncIterator[Snapshot]:
+    """A registry with an alias `prod` of model `a`, whose shadow is `b`."""
     registry = Registry(redis)
-    async with scripted_engine(engine) as url, aiohttp.ClientSession() as session:
+    async with scripted_engine(engine) as url:
         for name in "ab":
             registry.put_model(model(name))
             registry.put_worker(WorkerState(id=name, model=name, url=url, status="ready"))
         shadowed = alias("prod", a=1).model_copy(update={"shadow": SHADOW})
         RolloutStore(redis).set_alias("prod", lambda _: shadowed, ME)
-        found = Gateway(settings, redis, session)
-        await found.refresh()
-        yield found
+        yield registry.snapshot()
 
 
-def answered(gateway: Gateway, text: str | None = "Yes.", **changes: Any) -> Answered:
-    models = gateway.snapshot.models
+def answered(known: Snapshot, text: str | None = "Yes.", **changes: Any) -> Answered:
+    models = known.models
     fields: dict[str, Any] = {
         "choice": Choice(models["a"], "prod", models["b"]),
         "path": "/v1/chat/completions", "body": json.dumps(ASKED).encode(), "stream": True,
@@ -76,54 +73,54 @@ def answered(gateway: Gateway, text: str | None = "Yes.", **changes: Any) -> Ans
     return Answered(**(fields | changes))
 
 
-def comparer_of(gateway: Gateway, name: str = "g1", limit: int = 4) -> Comparer:
-    return Comparer(
-        gateway, PairCounters(name), ComparisonMetrics(gateway.metrics.registry), limit=limit
-    )
+@pytest.fixture
+async def comparer(known: Snapshot) -> AsyncIterator[Comparer]:
+    async with aiohttp.ClientSession() as session:
+        metrics = ComparisonMetrics(CollectorRegistry())
+        found = Comparer(lambda: known, PairCounters("g1"), metrics, session, limit=2)
+        yield found
+        await found.close()
 
 
 async def counted(comparer: Comparer, redis: Redis) -> Any:
-    await asyncio.gather(*comparer._tasks)
+    await comparer.finish()
     comparer._counters.close_batch()
     comparer._counters.send(redis)
     return read_comparison(redis, "pair")
 
 
 async def test_a_copy_is_the_request_with_another_model_and_without_streaming(
-    gateway: Gateway, redis: Redis, engine: Engine
+    known: Snapshot, comparer: Comparer, redis: Redis, engine: Engine
 ) -> None:
-    comparer = comparer_of(gateway)
-    comparer(answered(gateway))
+    comparer(answered(known))
     found = await counted(comparer, redis)
 
     assert engine.asked == [{"model": "b", "temperature": 0}]
     assert (found.pairs, found.agreement, found.exact, found.vqa) == (1, 1.0, 0.0, 1.0)
     assert (found.reference.served, found.candidate.mirrored, found.candidate.errors) == (1, 1, 0)
     assert sum(found.reference.copied.values()) == sum(found.candidate.copied.values()) == 1
-    assert gateway.load["b"] == 0
+    assert comparer.in_flight["b"] == 0
 
 
 async def test_the_observer_returns_before_the_candidate_answers(
-    gateway: Gateway, engine: Engine, redis: Redis
+    known: Snapshot, comparer: Comparer, engine: Engine, redis: Redis
 ) -> None:
     engine.open.clear()
-    comparer = comparer_of(gateway)
     started = time.perf_counter()
-    comparer(answered(gateway))
+    comparer(answered(known))
     assert time.perf_counter() - started < 0.05
     await asyncio.wait_for(engine.reached.wait(), 5)
-    assert gateway.load["b"] == 1, "the candidate's load is seen by routing"
+    assert comparer.in_flight["b"] == 1
     engine.open.set()
     assert (await counted(comparer, redis)).pairs == 1
 
 
 async def test_copies_over_the_bound_are_dropped_and_counted(
-    gateway: Gateway, engine: Engine, redis: Redis
+    known: Snapshot, comparer: Comparer, engine: Engine, redis: Redis
 ) -> None:
     engine.open.clear()
-    comparer = comparer_of(gateway, limit=2)
     for _ in range(5):
-        comparer(answered(gateway))
+        comparer(answered(known))
     engine.open.set()
     found = await counted(comparer, redis)
     assert (len(engine.asked), found.pairs, found.dropped) == (2, 2, 3)
@@ -135,7 +132,8 @@ async def test_copies_over_the_bound_are_dropped_and_counted(
     [((500, "broken"), 1, 0), ((400, "too long"), 1, 0), ((503, "full"), 0, 1)],
 )
 async def test_a_candidates_failure_is_an_error_but_a_full_queue_is_not(
-    gateway: Gateway,
+    known: Snapshot,
+    comparer: Comparer,
     engine: Engine,
     redis: Redis,
     reply: tuple[int, str],
@@ -143,28 +141,25 @@ async def test_a_candidates_failure_is_an_error_but_a_full_queue_is_not(
     dropped: int,
 ) -> None:
     engine.reply = reply
-    comparer = comparer_of(gateway)
-    comparer(answered(gateway))
+    comparer(answered(known))
     found = await counted(comparer, redis)
     assert (found.candidate.errors, found.dropped, found.pairs) == (errors, dropped, 0)
 
 
 async def test_a_request_that_samples_says_nothing_of_agreement(
-    gateway: Gateway, redis: Redis
+    known: Snapshot, comparer: Comparer, redis: Redis
 ) -> None:
-    comparer = comparer_of(gateway)
     for body in ({"temperature": 0.7}, {}, {"temperature": 0, "n": 2}):
-        comparer(answered(gateway, body=json.dumps({"model": "a"} | body).encode()))
+        comparer(answered(known, body=json.dumps({"model": "a"} | body).encode()))
     found = await counted(comparer, redis)
     assert (found.pairs, found.sampled, found.candidate.mirrored) == (0, 3, 3)
 
 
 async def test_a_failed_or_overloaded_exchange_is_not_copied(
-    gateway: Gateway, redis: Redis, engine: Engine
+    known: Snapshot, comparer: Comparer, redis: Redis, engine: Engine
 ) -> None:
-    comparer = comparer_of(gateway)
-    comparer(answered(gateway, status=500))
-    comparer(answered(gateway, status=429))
+    comparer(answered(known, status=500))
+    comparer(answered(known, status=429))
     found = await counted(comparer, redis)
     assert (found.reference.served, found.reference.errors, engine.asked) == (1, 1, [])
 
@@ -197,10 +192,9 @@ def test_an_answer_belongs_to_its_aliass_pair() -> None:
 
 
 def test_bodies_and_answers_are_read_for_what_matters() -> None:
-    assert json.loads(copy_of(b'{"model":"a","stream":true,"user":"u"}', "b")) == {
-        "model": "b", "user": "u",
-    }  # fmt: skip
-    assert is_greedy(b'{"temperature": 0.0}')
+    body, greedy = copy_of(b'{"model":"a","stream":true,"user":"u","temperature":0.0}', "b")
+    assert json.loads(body) == {"model": "b", "user": "u", "temperature": 0.0}
+    assert greedy
     assert text_of(b'{"choices": [{"text": "hi"}]}') == "hi"
     assert text_of(b'{"choices": [{"message": {"content": null, "tool_calls": []}}]}') is None
     assert text_of(b"[]") is None
