@@ -151,6 +151,7 @@ async def test_a_request_that_samples_says_nothing_of_agreement(
 ) -> None:
     for body in ({"temperature": 0.7}, {}, {"temperature": 0, "n": 2}):
         comparer(answered(known, body=json.dumps({"model": "a"} | body).encode()))
+        await comparer.finish()
     found = await counted(comparer, redis)
     assert (found.pairs, found.sampled, found.candidate.mirrored) == (0, 3, 3)
 
