@@ -7,7 +7,7 @@ Compressed models are immutable: a name is never given to other weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -112,6 +112,15 @@ class Snapshot(BaseModel):
     workers: tuple[WorkerState, ...] = ()
     aliases: dict[str, Alias] = Field(default_factory=dict)
     revision: int = 0
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Snapshot:
+        """Pydantic's, which would copy what was derived as well."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("ready_models", "served_models"):
+            copied.__dict__.pop(name, None)
+        return copied
 
     @cached_property
     def ready_models(self) -> frozenset[str]:

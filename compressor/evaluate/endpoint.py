@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,13 +117,18 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_endpoint(
-    url: str, *, api_key: str | None, concurrency: int, retry: Retry
+    url: str,
+    *,
+    api_key: str | None,
+    concurrency: int,
+    retry: Retry,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Connections to an endpoint, closed when the block ends."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-        headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+        headers={**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})},
     )
     async with session:
         yield Endpoint(url, session, retry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Served:
     retry: Retry
     turn: Turn = at_once
     """Awaited before every question: whoever shares the endpoint may go first."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every question."""
 
     @property
     def place(self) -> str:
@@ -176,7 +178,11 @@ async def _ask_served(
     side: Served, todo: list[Question], log: AnswerLog, advance: Callable[[Question], None]
 ) -> None:
     async with open_endpoint(
-        side.url, api_key=side.api_key, concurrency=side.concurrency, retry=side.retry
+        side.url,
+        api_key=side.api_key,
+        concurrency=side.concurrency,
+        retry=side.retry,
+        headers=side.headers,
     ) as endpoint:
         await ask_endpoint(
             endpoint, todo, log, concurrency=side.concurrency, advance=advance, turn=side.turn

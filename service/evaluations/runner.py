@@ -27,6 +27,7 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 RECORD_EVERY_S = 1.0
+LOW_PRIORITY = {"x-infoprune-priority": "low"}
 LEASE_S = 30.0
 ATTEMPTS = 20  # of one question: workers may restart meanwhile
 
@@ -116,6 +117,7 @@ class EvaluationRunner:
             self._settings.evaluation_concurrency,
             Retry(attempts=ATTEMPTS),
             turn=Turns(self._client_requests, self._settings.evaluation_yields_at),
+            headers=LOW_PRIORITY,
         )
         with AnswerLog(directory) as answers:
             said = ask(side, asked, answers, started=progress.started, advance=progress.advance)

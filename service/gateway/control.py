@@ -65,7 +65,7 @@ class _Control:
         self.comparer = Comparer(
             lambda: gateway.snapshot,
             self._counters,
-            ComparisonMetrics(gateway.metrics.registry),
+            ComparisonMetrics(gateway.metrics.registry, lambda: gateway.snapshot),
             session,
             limit=settings.shadow_concurrency,
         )

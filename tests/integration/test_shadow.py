@@ -76,7 +76,7 @@ def answered(known: Snapshot, text: str | None = "Yes.", **changes: Any) -> Answ
 @pytest.fixture
 async def comparer(known: Snapshot) -> AsyncIterator[Comparer]:
     async with aiohttp.ClientSession() as session:
-        metrics = ComparisonMetrics(CollectorRegistry())
+        metrics = ComparisonMetrics(CollectorRegistry(), lambda: known)
         found = Comparer(lambda: known, PairCounters("g1"), metrics, session, limit=2)
         yield found
         await found.close()

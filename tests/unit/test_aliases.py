@@ -72,6 +72,12 @@ def test_an_alias_that_is_not_sticky_ignores_sessions() -> None:
     assert chosen == {"a", "b"}
 
 
+def test_a_copied_snapshot_derives_anew_who_is_ready() -> None:
+    known = snapshot("a", "b", aliases=(alias("prod", a=1, b=1),))
+    assert known.ready_models == {"a", "b"}
+    assert known.model_copy(update={"workers": ()}).ready_models == frozenset()
+
+
 @given(SESSIONS, DRAWS)
 def test_a_model_without_a_worker_is_passed_over_while_another_can_answer(
     session: str | None, draw: float
