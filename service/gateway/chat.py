@@ -6,6 +6,7 @@ A plain ASGI endpoint: the body is parsed only as far as routing needs and is pa
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,14 @@ from service.errors import (
 )
 from service.gateway.body import read_body
 from service.gateway.errors import error_response
+from service.gateway.exchange import Answered
 from service.gateway.images import check_images
+from service.gateway.shadow import text_of
 from service.gateway.sse import Completion, UsageFilter
 from service.gateway.state import Gateway
 from service.registry import ModelEntry, WorkerState
-from service.routing.policy import choose_worker, find_model
+from service.routing.aliases import Choice, choose_model
+from service.routing.policy import choose_worker
 
 _PASSED_HEADERS = ("content-type", "x-request-id")
 
@@ -41,6 +45,7 @@ class _ChatRequest(msgspec.Struct):
     """What the gateway reads of a request; everything else is the engine's."""
 
     model: str
+    user: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
 
@@ -49,12 +54,17 @@ class _ChatRequest(msgspec.Struct):
 class _Exchange:
     """One admitted request."""
 
-    entry: ModelEntry
+    choice: Choice
     worker: WorkerState
     body: bytes
     stream: bool
     usage_asked: bool
     started: float
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The model that answers."""
+        return self.choice.entry
 
 
 class ChatCompletions:
@@ -71,17 +81,20 @@ class ChatCompletions:
         started = time.perf_counter()
         body = await read_body(Request(scope, receive), gateway.settings.max_body_bytes)
         request = self._parse(body)
-        entry = find_model(gateway.snapshot, request.model)
+        choice = choose_model(
+            gateway.snapshot, request.model, session=request.user, draw=random.random()
+        )
+        entry = choice.entry
         labels = (entry.name, entry.variant)
         try:
-            body = await self._admit(gateway, request, body)
+            body = await self._admit(gateway, request, body, entry.name)
             worker = choose_worker(gateway.snapshot, entry.name, gateway.load)
         except ServiceError as error:
             gateway.metrics.count_failure(labels, error)
             raise
         options = request.stream_options
         asked = bool(options and options.include_usage)
-        exchange = _Exchange(entry, worker, body, bool(request.stream), asked, started)
+        exchange = _Exchange(choice, worker, body, bool(request.stream), asked, started)
         with gateway.metrics.in_flight.labels(*labels).track_inprogress():
             gateway.load[worker.id] += 1
             try:
@@ -99,13 +112,15 @@ class ChatCompletions:
                 f"The body is not valid JSON: {error}.", code="invalid_json"
             ) from error
 
-    async def _admit(self, gateway: Gateway, request: _ChatRequest, body: bytes) -> bytes:
+    async def _admit(
+        self, gateway: Gateway, request: _ChatRequest, body: bytes, name: str
+    ) -> bytes:
         """Check images; for a stream, ask the engine for usage, which the metrics need."""
         has_images = b"image_url" in body
         add_usage = request.stream and not (
             request.stream_options and request.stream_options.include_usage
         )
-        if not has_images and not add_usage:
+        if not has_images and not add_usage and name == request.model:
             return body
         content: dict[str, Any] = msgspec.json.decode(body)
         if has_images:
@@ -119,8 +134,9 @@ class ChatCompletions:
                 **(content.get("stream_options") or {}),
                 "include_usage": True,
             }
-            return msgspec.json.encode(content)
-        return body
+        elif name == request.model:
+            return body
+        return msgspec.json.encode(content | {"model": name})
 
     async def _forward(self, gateway: Gateway, exchange: _Exchange, send: Send) -> None:
         """Ask the worker; answer with what it says, or with our error if it breaks off."""
@@ -145,6 +161,23 @@ class ChatCompletions:
             elapsed = time.perf_counter() - exchange.started
             metrics.latency.labels(entry.name, entry.variant).observe(elapsed)
 
+    def _observe(
+        self, gateway: Gateway, exchange: _Exchange, status: int, content: bytes | None
+    ) -> None:
+        """Tell those who compare models."""
+        answered = Answered(
+            choice=exchange.choice,
+            path="/v1/chat/completions",
+            body=exchange.body,
+            stream=exchange.stream,
+            status=status,
+            text=text_of(content) if content and exchange.choice.shadow else None,
+            first_token_s=None,
+            latency_s=time.perf_counter() - exchange.started,
+        )
+        for observer in gateway.observers:
+            observer(answered)
+
     async def _answer(
         self,
         gateway: Gateway,
@@ -160,6 +193,7 @@ class ChatCompletions:
             gateway.metrics.count_success(exchange.entry, usage)
         else:
             gateway.metrics.count_rejection(exchange.entry, response.status)
+        self._observe(gateway, exchange, response.status, content)
 
     async def _stream(
         self,
@@ -180,6 +214,7 @@ class ChatCompletions:
                 gateway.metrics.first_token.labels(entry.name, entry.variant).observe(elapsed)
         await sender.body(events.flush(), last=True)
         gateway.metrics.count_success(entry, events.usage)
+        self._observe(gateway, exchange, 200, None)
 
     async def _fail(
         self, gateway: Gateway, exchange: _Exchange, sender: _Sender, error: ServiceError
@@ -187,6 +222,7 @@ class ChatCompletions:
         """Report an error; in the midst of a stream, as a last event."""
         entry = exchange.entry
         gateway.metrics.count_failure((entry.name, entry.variant), error)
+        self._observe(gateway, exchange, error.status, None)
         response = error_response(error)
         if not sender.started:
             await sender.start(error.status, {"content-type": "application/json"})

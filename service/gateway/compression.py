@@ -91,7 +91,7 @@ async def logs(
 ) -> JobLog:
     """The last lines of a job's log."""
     gateway: Gateway = request.app.state.gateway
-    return JobLog(lines=await asyncio.to_thread(gateway.queue.logs, job_id, last))
+    return JobLog(lines=[*await asyncio.to_thread(gateway.queue.logs, job_id, last)])
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
@@ -89,7 +90,7 @@ class JobQueue:
             raise QueueUnavailableError from error
         return record
 
-    def logs(self, job_id: str, last: int) -> list[str]:
+    def logs(self, job_id: str, last: int) -> Sequence[str]:
         """The last lines of a job's log.
 
         Raises:

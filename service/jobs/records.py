@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -257,7 +257,7 @@ class JobRecords:
         pipe.expire(_log(job_id), self._ttl_s)
         pipe.execute()
 
-    def logs(self, job_id: str, last: int) -> list[str]:
+    def logs(self, job_id: str, last: int) -> Sequence[str]:
         """The last lines of a job's log."""
         return [_text(line) for line in self._redis.lrange(_log(job_id), -last, -1)]
 
