@@ -7,6 +7,7 @@ checkpoint's own manifest, so that a torn transfer is never served.
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from service.registry import ModelEntry
 from service.settings import Settings
 
 log = structlog.get_logger()
+STALE_S = 24 * 3600.0
 
 
 def put_directory(directory: Path, url: str) -> None:
@@ -54,7 +56,9 @@ def get_directory(url: str, directory: Path) -> None:
     Raises:
         CheckpointError: it is not there, was torn on its way, or the store cannot be read.
     """
-    temporary = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.tmp"
+    # Not `.tmp`: those without a job are swept within seconds.
+    temporary = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.fetch"
+    _remove_stale(directory)
     try:
         system, root = fsspec.core.url_to_fs(url)
         if not system.exists(f"{root}/{MANIFEST}"):
@@ -98,6 +102,13 @@ def fetch_model(entry: ModelEntry, settings: Settings) -> Path:
         log.info("model fetched", model=entry.name, location=entry.location)
         get_directory(entry.location, local)
     return local
+
+
+def _remove_stale(directory: Path) -> None:
+    """Remove what transfers that were killed long ago left behind."""
+    for path in directory.parent.glob(f".{directory.name}.*.fetch"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _manifest_last(directory: Path) -> list[Path]:
