@@ -18,6 +18,7 @@ from compressor.latency.table import LatencyTable
 from service.command import read_settings, service_errors
 from service.keys_cli import app as keys_app
 from service.latency.cli import latency
+from service.rollout_cli import alias, models
 from service.telemetry import configure_logging
 from service.workers_cli import app as workers_app
 
@@ -35,6 +36,8 @@ app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 app.command("latency")(latency)
 app.command("report")(report)
+app.add_typer(models, name="models")
+app.add_typer(alias, name="alias")
 
 
 @app.callback(invoke_without_command=True)
@@ -106,7 +109,7 @@ def demo(
     Leaves runs/demo/report.json. PORT= and REDIS_URL= choose another port and another store.
     """
     with service_errors(), errors_in_one_sentence():
-        settings = read_settings(run_dir=Path("runs/demo"), auth="off")
+        settings = read_settings(run_dir=Path("runs/demo"), auth="off", evaluate_finished=False)
         from service.demo.run import run_demo
 
         run_demo(

@@ -64,6 +64,82 @@ class NameTakenError(ServiceError):
         super().__init__(f"The name {name!r} is taken by a model or a running job; choose another.")
 
 
+class ModelRetiredError(ServiceError):
+    """The model was taken out of service."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "model_retired"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model {name!r} was retired; GET /v1/models lists those that answer.")
+
+
+class ModelInUseError(ServiceError):
+    """The model cannot be retired, deleted or replaced now."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "model_in_use"
+
+
+class AliasNotFoundError(ServiceError):
+    """There is no alias of that name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "alias_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there = ", ".join(known) or "none yet"
+        super().__init__(f"The alias {name!r} does not exist; aliases: {there}.")
+
+
+class AliasStateError(ServiceError):
+    """The change does not go with what the alias is doing."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "alias_state"
+
+
+class UnknownTargetError(ServiceError):
+    """An alias would point to a model that cannot be asked."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "unknown_target"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} is not registered or was retired; choose another.")
+
+
+class EvaluationNotFoundError(ServiceError):
+    """No evaluation has that id."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "evaluation_not_found"
+
+    def __init__(self, evaluation_id: str) -> None:
+        super().__init__(
+            f"The evaluation {evaluation_id!r} does not exist; GET /evaluations lists all."
+        )
+
+
+class IdempotencyError(ServiceError):
+    """An idempotency key came again with another request."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The idempotency key {key!r} was used for another request; choose a new one."
+        )
+
+
 class BodyTooLargeError(ServiceError):
     """The request body is over the limit."""
 

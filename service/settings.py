@@ -88,6 +88,32 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default_factory=_user_cache)
     """Measured latency tables."""
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
+    job_attempts: Annotated[int, Field(ge=1)] = 3
+    """How often a job is started whose process was killed."""
+    job_concurrency: Annotated[int, Field(ge=1)] = 1
+    """Jobs that this machine's runner works on at a time."""
+    job_ttl_s: Annotated[int, Field(gt=0)] = 30 * 24 * 3600
+    """How long the record and log of a job, or an evaluation, that is over are kept."""
+    control_every_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often canaries and retiring models are looked at."""
+    shadow_concurrency: Annotated[int, Field(ge=0)] = 8
+    """Copies of requests that a gateway has under way; more are dropped."""
+    drain_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    """A retiring model is stopped after this long, whatever it still answers."""
+    evaluate_finished: bool = True
+    """Whether a compressed model is evaluated through the gateway once it can answer."""
+    evaluation_samples: Annotated[int, Field(ge=1)] = 200
+    """Questions of such an evaluation."""
+    evaluation_concurrency: Annotated[int, Field(ge=1)] = 2
+    """Questions that an evaluation asks at a time."""
+    evaluation_yields_at: Annotated[int, Field(ge=1)] = 4
+    """An evaluation waits while clients have this many requests in flight."""
+    api_key: Annotated[str | None, Field(repr=False)] = None
+    """What the command line and evaluations show to a gateway that asks for a key."""
+    gateway_processes: Annotated[int, Field(ge=1)] = 1
+    """Processes of the gateway, which share its port."""
+    checkpoint_store: str | None = None
+    """Where compressed models are put for other machines: any fsspec URL, such as s3://bucket/models."""
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
     """vLLM's --max-model-len; by default what the model's config says."""

@@ -61,6 +61,12 @@ class EmbeddedValkey:
         """Process id of the server's guard, None before it was started."""
         return self._process.pid if self._process else None
 
+    def kill(self) -> None:
+        """End it as a crash would; the data stay."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
     def poll(self) -> int | None:
         """Exit status of the server, None while it runs."""
         return self._process.poll() if self._process else None

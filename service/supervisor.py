@@ -42,6 +42,12 @@ class _Service:
     failures: Failures = field(default_factory=Failures)
 
 
+def gateway_services(count: int) -> list[_Service]:
+    """As many gateways as shall share the port."""
+    names = ["gateway"] if count == 1 else [f"gateway-{n}" for n in range(1, count + 1)]
+    return [_Service(name, "service.gateway") for name in names]
+
+
 class Supervisor:
     """Starts all parts, keeps them running, and stops them in order."""
 
@@ -49,7 +55,11 @@ class Supervisor:
         self._settings, self._models = settings, models
         self._store: EmbeddedValkey | None = None
         self._manager: WorkerManager | None = None
-        self._services = [_Service("gateway", "service.gateway"), _Service("jobs", "service.jobs")]
+        self._services = [
+            *gateway_services(settings.gateway_processes),
+            _Service("jobs", "service.jobs"),
+            _Service("evaluations", "service.evaluations"),
+        ]
         self._environment: dict[str, str] = {}
         self._lock: IO[str] | None = None
         self._stopping = False
@@ -79,9 +89,7 @@ class Supervisor:
         self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
         for entry in self._models:
-            known = registry.model(entry.name)
-            kept = known.accuracy if known else {}
-            registry.put_model(entry.model_copy(update={"accuracy": kept}))
+            registry.put_model(_named_again(registry.model(entry.name), entry))
         roots = [Path(entry.path) for entry in self._models]
         if settings.auth == "keys":
             self._first_key(KeyStore(Redis.from_url(url)))
@@ -153,6 +161,15 @@ class Supervisor:
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
                 grace_s=self._settings.drain_timeout_s + 5.0,
             )
+
+
+def _named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:
+    """The entry of a model that is named on the command line, with what was known of it."""
+    if known is None:
+        return entry
+    if known.variant == "compressed" and known.path == entry.path:
+        return known.model_copy(update={"state": "active", "retired_at": None})
+    return entry.model_copy(update={"accuracy": known.accuracy, "created": known.created})
 
 
 def lock_directory(directory: Path) -> IO[str]:

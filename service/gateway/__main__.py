@@ -44,7 +44,22 @@ def main() -> None:
         backlog=4096,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + FORCED_S,
     )
-    DrainingServer(config, app).run()
+    DrainingServer(config, app).run(sockets=shared_port(settings))
+
+
+def shared_port(settings: Settings) -> list[socket.socket] | None:
+    """A socket of this process's own on the port that several share; None where it is the only one.
+
+    The kernel spreads connections over all that listen (SO_REUSEPORT).
+    """
+    if settings.gateway_processes == 1:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((settings.host, settings.port))
+    return [listener]
 
 
 if __name__ == "__main__":

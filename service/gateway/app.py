@@ -12,8 +12,9 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.gateway import compression, errors, models, openapi
+from service.gateway import aliases, compression, errors, evaluations, lifecycle, models, openapi
 from service.gateway.ask import CHAT, COMPLETIONS, AskReader
+from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
 from service.gateway.state import Gateway
@@ -41,7 +42,8 @@ def create_app(settings: Settings) -> Front:
         app.state.gateway = gateway
         await gateway.refresh()
         tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
-        yield
+        async with controlling(gateway, *duties(gateway)):
+            yield
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -59,6 +61,9 @@ def create_app(settings: Settings) -> Front:
     errors.install(app)
     app.include_router(models.router)
     app.include_router(compression.router)
+    app.include_router(aliases.router)
+    app.include_router(lifecycle.router)
+    app.include_router(evaluations.router)
     openapi.install(app)
 
     def gateway() -> Gateway:

@@ -45,7 +45,9 @@ class Gateway:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.queue = JobQueue(self.redis, job_timeout_s=settings.job_timeout_s)
+        self.queue = JobQueue(
+            self.redis, job_timeout_s=settings.job_timeout_s, job_ttl_s=settings.job_ttl_s
+        )
         self.keys = Keyring(enabled=settings.auth == "keys")
         self.bytes = ByteBudget(settings.max_bytes_in_flight)
         self.pool = Pool(settings, self._worker_changed, self._standing_changed)

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from service.registry import ModelEntry, Registry, WorkerState, WorkerStatus
 from service.settings import Settings
+from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
 from service.workers.process import GuardedProcess
 from service.workers.vllm_command import Machine, worker_command, worker_environment
@@ -64,6 +65,7 @@ class WorkerManager:
         self._registry, self._settings, self._machine = registry, settings, machine
         self._command = command
         self._roots = (*roots, *settings.model_roots, settings.models_dir)
+        self._fetcher = Fetcher(settings)
         self._workers: dict[tuple[str, int], _Worker] = {}
         self._leaving: list[tuple[float, _Worker]] = []
         self._models: dict[str, ModelEntry] = {}
@@ -77,7 +79,7 @@ class WorkerManager:
     def tick(self) -> None:
         """One step."""
         try:
-            self._models = self._registry.snapshot().models
+            self._models = self._fetcher.here(self._registry.snapshot().served_models)
         except RedisError:
             log.warning("workers unchanged", reason="redis is away")
         wanted = {

@@ -102,7 +102,7 @@ def test_whitening_keeps_outputs_nearer_than_plain_svd(job: Job, cost: FlopsCost
     gram = moments[name].gram[:-1, :-1]
     losses = []
     for given in (None, moments):
-        changed = copy.deepcopy(model)
+        changed: Any = copy.deepcopy(model)
         surgery.factor(changed, job.specs, ranks, given)
         layer = changed.get_submodule(name)
         gap = weight - layer.out_factor.weight.double() @ layer.in_factor.weight.double()
