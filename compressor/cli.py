@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from compressor.pipeline import Progress as StageProgress
     from compressor.pipeline import Stage
     from compressor.plan import Plan
+    from compressor.report.data import DryRun, Report
 
 
 def compress(
@@ -80,6 +81,7 @@ def compress(
 
         replayed = read_plan(plan) if plan else None
         with stage_progress() as progress:
+            shown: Report | DryRun
             if dry_run:
                 shown = pipeline.dry_run(model, checked, out, plan=replayed, progress=progress)
             else:
