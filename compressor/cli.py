@@ -83,6 +83,7 @@ def compress(
         replayed = read_plan(plan) if plan else None
         shown: DryRun | Report
         with stage_progress() as progress:
+            shown: Report | DryRun
             if dry_run:
                 shown = pipeline.dry_run(
                     model, checked, out, plan=replayed, progress=progress,
