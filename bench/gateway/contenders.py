@@ -14,7 +14,7 @@ from service.keys import KeyStore
 from service.settings import Settings
 
 ENVIRONMENTS = Path("runs/bench-env")
-PINNED = {"litellm": "litellm[proxy]==1.106.12", "vllm-router": "vllm-router==0.1.17"}
+PINNED = {"litellm": "litellm[proxy]==1.106.0", "vllm-router": "vllm-router==0.1.17"}
 
 
 @dataclass(frozen=True)
