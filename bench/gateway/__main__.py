@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,8 @@ def run(args: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
         print(f"measuring {contender.name}", file=sys.stderr, flush=True)
         with started(contender, args.logs / f"{name}.log") as process:
             # vllm-router says that it is healthy before it has found its worker.
-            wait_until(lambda c=contender: not load(c.port, c.key, texts["1 KB"], 1, 1)["errors"])
+            one = (contender.port, contender.key, texts["1 KB"], 1, 1)
+            wait_until(partial(_answers, *one))
             found = measure(contender.port, contender.key, texts, args.scale, process)
             slow = name == "litellm"  # at its pace 100,000 requests would take a quarter of an hour
             requests = int(args.growth * (0.05 if slow else 1))
@@ -220,6 +222,10 @@ def run(args: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
                 found["growth_requests"] = requests
         report["contenders"][contender.name] = found
     return report
+
+
+def _answers(*load_arguments: Any) -> bool:
+    return not load(*load_arguments)["errors"]
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LOG_PI = math.log(math.pi)
-_HALVINGS = 40
+_HALVINGS = 80
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_signals_follow_the_loss(job: Job) -> None:
     """A group whose output matrix is zero has no first-order effect; its entropy stays."""
     model: Any = assemble(job.source, torch.float32)
     spec = next(s for s in job.specs if s.name == "language")
-    block = spec.blocks(model)[2]
+    block: Any = spec.blocks(model)[2]
     rows = spec.group * spec.head_dim
     block.get_submodule("self_attn.o_proj").weight.data[:, rows : 2 * rows] = 0
     model.set_attn_implementation("eager")
