@@ -81,9 +81,8 @@ def compress(
         from compressor import pipeline
 
         replayed = read_plan(plan) if plan else None
-        shown: DryRun | Report
+        shown: Report | DryRun
         with stage_progress() as progress:
-            shown: Report | DryRun
             if dry_run:
                 shown = pipeline.dry_run(
                     model, checked, out, plan=replayed, progress=progress,
