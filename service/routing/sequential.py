@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LOG_PI = math.log(math.pi)
-_PRECISION = 1e-9  # of a bound, relative: a low one may be as small as numbers get
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,7 @@ def mean_bounds(total: float, n: int, alpha: float) -> Bounds:
     def edge(inside: float, outside: float) -> float:
         if log_evidence(total, n, outside) < limit:
             return outside
-        while abs(inside - outside) > _PRECISION * max(inside, outside):
-            middle = (inside + outside) / 2
-            if middle in (inside, outside):  # no number lies between
-                break
+        while (middle := (inside + outside) / 2) not in (inside, outside):
             if log_evidence(total, n, middle) < limit:
                 inside = middle
             else:

@@ -121,7 +121,7 @@ def test_a_job_is_followed_to_its_end_and_its_log_is_read(gateway: str, redis: R
             if line.startswith(b"data:"):
                 seen.append(json.loads(line[5:]))
                 if len(seen) == 1:
-                    records.progress(job["id"], token, "score", 30.0)
+                    records.progress(job["id"], token, "score", 30.0, 12.0)
                 elif len(seen) == 2:
                     records.end(job["id"], "finished", token=token, report={})
     assert [(e["status"], e["stage"]) for e in (seen[0], seen[-1])] == [
