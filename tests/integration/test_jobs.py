@@ -149,6 +149,7 @@ def evaluates(queue: JobQueue, runner: GuardedProcess, job_id: str, attempt: int
     return stage == ("running", "evaluate", attempt) and len(work_horses(runner)) == 1
 
 
+@pytest.mark.timeout(240)  # a runner is given up after 15 s, and torch is loaded twice
 def test_a_killed_runners_job_goes_on_with_another_runner_and_is_done_once(
     redis: Redis, settings: Settings, tmp_path: Path
 ) -> None:
@@ -161,13 +162,13 @@ def test_a_killed_runners_job_goes_on_with_another_runner_and_is_done_once(
         running("service.jobs", log=tmp_path / "jobs-1.log", env=environment) as first,
         running("service.jobs", log=tmp_path / "jobs-2.log", env=environment) as second,
     ):
-        job_id = queue.submit("tiny", LONG | {"evaluation": {"samples": 400}}).id
+        job_id = queue.submit("tiny", RECIPE | {"evaluation": {"samples": 300}}).id
         wait_for_stage(queue, job_id, "evaluate")
         busy = [runner for runner in (first, second) if work_horses(runner)]
         assert len(busy) == 1, "two runners never do one job"
         busy[0].kill()
 
-        job = outcome(queue, job_id, timeout_s=100.0)
+        job = outcome(queue, job_id, timeout_s=180.0)
 
     assert (job.status, job.attempt, job.error) == ("finished", 2, None)
     lines = "\n".join(JobRecords(redis).logs(job_id, 100))
