@@ -16,14 +16,13 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from service.errors import (
-    AliasNotFoundError,
     AliasStateError,
     ModelInUseError,
-    ModelNotFoundError,
     NameTakenError,
 )
 from service.registry import ALIASES_KEY, MODELS_KEY, REVISION_KEY, ModelEntry
 from service.rollout.changes import check_targets
+from service.rollout.known import Known, read_known, unused_model
 from service.rollout.records import Alias, By, Change
 
 HISTORY_KEY = "infoprune:history"
@@ -40,27 +39,6 @@ class Fence:
 
 class LostLeaseError(Exception):
     """Another process holds the lease now; nothing was changed."""
-
-
-@dataclass(frozen=True)
-class _Known:
-    models: dict[str, ModelEntry]
-    aliases: dict[str, Alias]
-    revision: int
-
-    def alias(self, name: str) -> Alias:
-        if name not in self.aliases:
-            raise AliasNotFoundError(name, sorted(self.aliases))
-        return self.aliases[name]
-
-    def model(self, name: str) -> ModelEntry:
-        if name not in self.models:
-            raise ModelNotFoundError(name, sorted(self.models))
-        return self.models[name]
-
-    @property
-    def active(self) -> set[str]:
-        return {name for name, entry in self.models.items() if entry.state == "active"}
 
 
 class RolloutStore:
@@ -82,7 +60,7 @@ class RolloutStore:
             AliasStateError, UnknownTargetError: the change is impossible.
         """
 
-        def decide(known: _Known) -> tuple[Alias, Any]:
+        def decide(known: Known) -> tuple[Alias, Any]:
             before = known.aliases.get(name)
             if before is None and name in known.models:
                 raise NameTakenError(name)
@@ -118,7 +96,7 @@ class RolloutStore:
             LostLeaseError: the fence's lease is another's.
         """
 
-        def decide(known: _Known) -> tuple[Alias, Any]:
+        def decide(known: Known) -> tuple[Alias, Any]:
             before = known.alias(name)
             if version is not None and before.version != version:
                 raise AliasStateError(
@@ -140,7 +118,7 @@ class RolloutStore:
         """
 
         def write(pipe: Any) -> Alias:
-            before = _read(pipe).alias(name)
+            before = read_known(pipe).alias(name)
             if before.canary is not None:
                 raise AliasStateError(f"A canary is running on {name!r}; roll it back first.")
             pipe.multi()
@@ -159,8 +137,8 @@ class RolloutStore:
             ModelInUseError: an alias points to it.
         """
 
-        def change(known: _Known) -> ModelEntry:
-            entry = _unused(known, name, "retire")
+        def change(known: Known) -> ModelEntry:
+            entry = unused_model(known, name, "retire")
             if entry.state != "active":
                 return entry
             return entry.model_copy(
@@ -181,7 +159,7 @@ class RolloutStore:
             LostLeaseError: the fence's lease is another's.
         """
 
-        def change(known: _Known) -> ModelEntry:
+        def change(known: Known) -> ModelEntry:
             entry = known.model(name)
             update = {"state": "retired"} if entry.state == "retiring" else {}
             return entry.model_copy(update=update)
@@ -197,7 +175,7 @@ class RolloutStore:
         """
 
         def write(pipe: Any) -> ModelEntry:
-            entry = _unused(_read(pipe), name, "delete")
+            entry = unused_model(read_known(pipe), name, "delete")
             if entry.state != "retired":
                 raise ModelInUseError(
                     f"The model {name!r} is {entry.state}; retire it first, and delete it once it has "
@@ -223,14 +201,14 @@ class RolloutStore:
 
     def _write_alias(
         self,
-        decide: Callable[[_Known], tuple[Alias, Any]],
+        decide: Callable[[Known], tuple[Alias, Any]],
         by: By,
         what: str,
         fence: Fence | None = None,
     ) -> Alias:
         def write(pipe: Any) -> Alias:
             _check(pipe, fence)
-            after, (before, _) = decide(_read(pipe))
+            after, (before, _) = decide(read_known(pipe))
             pipe.multi()
             pipe.hset(ALIASES_KEY, after.name, after.model_dump_json())
             _record(pipe, by, what, "alias", after.name, before=before, after=after)
@@ -242,14 +220,14 @@ class RolloutStore:
     def _write_model(
         self,
         name: str,
-        change: Callable[[_Known], ModelEntry],
+        change: Callable[[Known], ModelEntry],
         by: By,
         what: str,
         fence: Fence | None = None,
     ) -> ModelEntry:
         def write(pipe: Any) -> ModelEntry:
             _check(pipe, fence)
-            known = _read(pipe)
+            known = read_known(pipe)
             before, after = known.model(name), change(known)
             pipe.multi()
             if before != after:
@@ -275,32 +253,6 @@ class RolloutStore:
                 return result
 
 
-def _read(pipe: Any) -> _Known:
-    """What is known, on a pipeline that watches it."""
-    models = pipe.hgetall(MODELS_KEY).values()
-    aliases = pipe.hgetall(ALIASES_KEY).values()
-    entries = [ModelEntry.model_validate_json(value) for value in models]
-    named = [Alias.model_validate_json(value) for value in aliases]
-    revision = int(pipe.get(REVISION_KEY) or 0)
-    return _Known({e.name: e for e in entries}, {a.name: a for a in named}, revision)
-
-
-def _check(pipe: Any, fence: Fence | None) -> None:
-    if fence is not None and pipe.get(fence.key) != fence.token.encode():
-        raise LostLeaseError
-
-
-def _unused(known: _Known, name: str, action: str) -> ModelEntry:
-    entry = known.model(name)
-    users = sorted(alias.name for alias in known.aliases.values() if name in alias.models)
-    if users:
-        raise ModelInUseError(
-            f"The alias {users[0]!r} points to the model {name!r}; point it elsewhere before you "
-            f"{action} the model."
-        )
-    return entry
-
-
 def _record(
     pipe: Any,
     by: By,
@@ -323,3 +275,8 @@ def _record(
     pipe.incr(REVISION_KEY)
     pipe.lpush(HISTORY_KEY, line.model_dump_json())
     pipe.ltrim(HISTORY_KEY, 0, HISTORY_KEPT - 1)
+
+
+def _check(pipe: Any, fence: Fence | None) -> None:
+    if fence is not None and pipe.get(fence.key) != fence.token.encode():
+        raise LostLeaseError
