@@ -77,6 +77,11 @@ class Held:
         burst = max(1.0, limit / 60.0 * BURST_S) if limit else 0.0
         self.rate = Rate(limit, burst) if limit else None
 
+    @property
+    def name(self) -> str | None:
+        """Who asks, for the history of changes."""
+        return self.key.name
+
     def __enter__(self) -> None:
         self.active += 1
 
@@ -91,6 +96,8 @@ class Held:
 
 class _Open:
     """Nobody's limits."""
+
+    name = None
 
     def __enter__(self) -> None:
         return None

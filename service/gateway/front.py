@@ -37,6 +37,8 @@ class Front:
             await send(start)
             await send({"type": "http.response.body", "body": error_body(error)})
             return
+        if lease.name is not None:
+            scope.setdefault("state", {})["key_name"] = lease.name
         with lease:
             endpoint = self._hot.get(path) if scope["method"] == "POST" else None
             if endpoint is not None:

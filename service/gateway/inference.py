@@ -139,6 +139,7 @@ class Inference:
         call.model = choice.entry.name
         series = gateway.metrics.of(choice.entry)
         series.in_flight.inc()
+        exchange: _Exchange | None = None
         try:
             fetched = await fetch_images(gateway, ask, holding) if ask.to_fetch else ()
             parts = worker_body(ask, choice.entry.name, fetched)
@@ -148,6 +149,8 @@ class Inference:
             await self._forward(gateway, exchange, low=low)
         except ServiceError as error:
             series.count_failure(error)
+            if exchange is not None:
+                tell(gateway, exchange, error.status, None, seconds_since(started))
             raise
         except asyncio.CancelledError:
             cause = cut_short(call)
@@ -155,6 +158,8 @@ class Inference:
                 series.count_departure()
             else:
                 series.count_failure(cause)
+                if exchange is not None:
+                    tell(gateway, exchange, cause.status, None, seconds_since(started))
             raise
         finally:
             series.in_flight.dec()
@@ -318,9 +323,16 @@ async def fetch_images(
 
 
 def observe(gateway: Gateway, exchange: _Exchange, status: int, text: str | None) -> None:
-    """Count the time, and tell those who compare models."""
-    latency = time.perf_counter() - exchange.started
+    """Count the time of an answer, and tell those who compare models."""
+    latency = seconds_since(exchange.started)
     exchange.series.latency.observe(latency)
+    tell(gateway, exchange, status, text, latency)
+
+
+def tell(
+    gateway: Gateway, exchange: _Exchange, status: int, text: str | None, latency_s: float
+) -> None:
+    """Tell those who compare models how a request ended; also of our own errors, as clients saw them."""
     if not gateway.observers:
         return
     answered = Answered(
@@ -331,13 +343,18 @@ def observe(gateway: Gateway, exchange: _Exchange, status: int, text: str | None
         status=status,
         text=text,
         first_token_s=exchange.first_token_s,
-        latency_s=latency,
+        latency_s=latency_s,
     )
     for observer in gateway.observers:
         try:
             observer(answered)
         except Exception:  # the client has its answer; a comparison must not cost it
             log.exception("an observer failed")
+
+
+def seconds_since(started: float) -> float:
+    """On the clock that requests are timed by."""
+    return time.perf_counter() - started
 
 
 def choice_headers(choice: Choice) -> Headers:

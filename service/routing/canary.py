@@ -16,9 +16,9 @@ from typing import Literal
 from service.rollout.records import Canary, CanaryRules
 from service.routing.sequential import Bounds, mean_bounds, quantile_bounds
 
-# Latency bins: 1 ms to 20 minutes, each 5 % wider than the one before.
+# Latency bins: 0.1 ms to 20 minutes, each 5 % wider than the one before.
 BIN_FACTOR = 1.05
-EDGES_S = tuple(0.001 * BIN_FACTOR**i for i in range(288))
+EDGES_S = tuple(0.0001 * BIN_FACTOR**i for i in range(335))
 P95 = 0.95
 
 Side = Literal["reference", "candidate"]
