@@ -14,7 +14,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
-	bench-compress bench-cost bench-speed train-model clean
+	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,15 @@ bench-compress: install-dev ## compare all methods at all budgets (hours; goes o
 
 bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--tiny', '--plan PATH', '--gpu')
 	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
+
+test-faults: install-dev ## kill, stop and cut off workers, store and gateway under load, minutes
+	@$(PYTEST) tests/faults
+
+test-fuzz: install-dev ## thousands of hostile requests against the gateway, minutes
+	@$(PYTEST) tests/fuzz
+
+bench-gateway: install-dev ## added latency and throughput beside LiteLLM, vllm-router and a bare proxy
+	@$(EXEC) $(BIN)/python -m bench.gateway $(if $(filter-out 0,$(QUICK)),--quick)
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
 	@$(EXEC) env OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.training.train

@@ -58,8 +58,8 @@ class LayerStatistics:
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerStatistics:
         """What `tensors` made."""
-        names = ("heads", "attention_input", "ffn_input", "ffn_hidden", "transfer")
-        return cls(*(tensors[name] for name in names), float(tensors["residual"]))
+        rest = {name: tensor for name, tensor in tensors.items() if name != "residual"}
+        return cls(**rest, residual_energy=float(tensors["residual"]))
 
 
 def calibrate_layer(

@@ -81,7 +81,7 @@ def compress(
         from compressor import pipeline
 
         replayed = read_plan(plan) if plan else None
-        shown: DryRun | Report
+        shown: Report | DryRun
         with stage_progress() as progress:
             if dry_run:
                 shown = pipeline.dry_run(

@@ -28,8 +28,8 @@ Stage = Literal["calibrate", "score", "plan", "prune", "heal", "evaluate", "expo
 STAGES: tuple[Stage, ...] = (
     "calibrate", "score", "plan", "prune", "heal", "evaluate", "export",
 )  # fmt: skip
-_BATCH_ELEMENTS = 1 << 24
-"""64 MB in float32: a layer has a handful of such activations at once."""
+_BATCH_ELEMENTS = 1 << 23
+"""32 MB in float32: a layer has a handful of such activations at once."""
 Progress = Callable[[Stage, float], None]
 """Hears the stage and the share of it that is done; may raise `Cancelled` to stop the job."""
 MeasureLatency = Callable[[Path, Callable[[float], None]], LatencyTable]

@@ -5,22 +5,22 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from compressor.cli import compress, errors_in_one_sentence, report
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
-from service.errors import ServiceError, SettingsError
+from service.command import read_settings, service_errors
+from service.keys_cli import app as keys_app
 from service.latency.cli import latency
-from service.settings import Settings
+from service.rollout_cli import alias, models
 from service.telemetry import configure_logging
+from service.workers_cli import app as workers_app
 
 BUNDLED_MODEL = Path("models/shapes-llava")
 
@@ -30,10 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Compress vision-language models by information content, serve and compare them.",
 )
+app.add_typer(keys_app, name="keys")
+app.add_typer(workers_app, name="workers")
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 app.command("latency")(latency)
 app.command("report")(report)
+app.add_typer(models, name="models")
+app.add_typer(alias, name="alias")
 
 
 @app.callback(invoke_without_command=True)
@@ -60,8 +64,12 @@ def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTa
 @app.command()
 def serve(
     models: Annotated[
-        list[Path], typer.Argument(help="Model directories; each is served by its name.")
-    ],
+        list[Path] | None,
+        typer.Argument(help="Model directories; each is served by its name."),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Serve without API keys, to this machine only.")
+    ] = False,
 ) -> None:
     """Serve models, and compress them on request: gateway, job runner, store and workers.
 
@@ -70,16 +78,20 @@ def serve(
     """
     configure_logging()
     with service_errors(), errors_in_one_sentence():
-        settings = read_settings()
+        settings = read_settings(**({"auth": "off"} if no_auth else {}))
         from service.jobs.runner import original_entry
         from service.supervisor import Supervisor
 
-        entries = [original_entry(path.resolve().name, path) for path in models]
+        entries = [original_entry(path.resolve().name, path) for path in models or []]
         supervisor = Supervisor(settings, entries)
         stopped = stop_on_signals()
         try:
             supervisor.start()
             typer.echo(f"Serving at {settings.gateway_url}/v1; logs in {settings.run_dir}/logs.")
+            if supervisor.first_key is not None:
+                typer.echo(
+                    f"The first API key is in {supervisor.first_key}; `infoprune keys` makes more."
+                )
             supervisor.run(stopped)
         finally:
             supervisor.stop()
@@ -97,30 +109,12 @@ def demo(
     Leaves runs/demo/report.json. PORT= and REDIS_URL= choose another port and another store.
     """
     with service_errors(), errors_in_one_sentence():
-        settings = read_settings(run_dir=Path("runs/demo"))
+        settings = read_settings(run_dir=Path("runs/demo"), auth="off", evaluate_finished=False)
         from service.demo.run import run_demo
 
         run_demo(
             settings, model, flops=flops, samples=samples, once=once, stopped=stop_on_signals()
         )
-
-
-def read_settings(**defaults: object) -> Settings:
-    """Settings from the environment; `defaults` hold where it does not say.
-
-    Raises:
-        SettingsError: a value is wrong; names the variable.
-    """
-    try:
-        return Settings(**{k: v for k, v in defaults.items() if not _is_set(k)})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"The setting {name} is wrong: {first['msg'].lower()}.") from error
-
-
-def _is_set(name: str) -> bool:
-    return getattr(Settings(), name) != Settings.model_fields[name].default
 
 
 def stop_on_signals() -> threading.Event:
@@ -129,16 +123,6 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     return stopped
-
-
-@contextmanager
-def service_errors() -> Iterator[None]:
-    """End the program with status 1 and the error's sentence on standard error."""
-    try:
-        yield
-    except ServiceError as error:
-        typer.echo(f"infoprune: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ class ServiceError(Exception):
     status = 500
     type = "server_error"
     code = "internal_error"
+    retry_after_s: float | None = None
+    """When it makes sense to try again; told to clients as `Retry-After`."""
 
 
 class InvalidRequestError(ServiceError):
@@ -62,6 +64,82 @@ class NameTakenError(ServiceError):
         super().__init__(f"The name {name!r} is taken by a model or a running job; choose another.")
 
 
+class ModelRetiredError(ServiceError):
+    """The model was taken out of service."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "model_retired"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model {name!r} was retired; GET /v1/models lists those that answer.")
+
+
+class ModelInUseError(ServiceError):
+    """The model cannot be retired, deleted or replaced now."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "model_in_use"
+
+
+class AliasNotFoundError(ServiceError):
+    """There is no alias of that name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "alias_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there = ", ".join(known) or "none yet"
+        super().__init__(f"The alias {name!r} does not exist; aliases: {there}.")
+
+
+class AliasStateError(ServiceError):
+    """The change does not go with what the alias is doing."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "alias_state"
+
+
+class UnknownTargetError(ServiceError):
+    """An alias would point to a model that cannot be asked."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "unknown_target"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} is not registered or was retired; choose another.")
+
+
+class EvaluationNotFoundError(ServiceError):
+    """No evaluation has that id."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "evaluation_not_found"
+
+    def __init__(self, evaluation_id: str) -> None:
+        super().__init__(
+            f"The evaluation {evaluation_id!r} does not exist; GET /evaluations lists all."
+        )
+
+
+class IdempotencyError(ServiceError):
+    """An idempotency key came again with another request."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The idempotency key {key!r} was used for another request; choose a new one."
+        )
+
+
 class BodyTooLargeError(ServiceError):
     """The request body is over the limit."""
 
@@ -73,12 +151,87 @@ class BodyTooLargeError(ServiceError):
         super().__init__(f"The request body is over the limit of {limit_bytes} bytes.")
 
 
+class AuthenticationError(ServiceError):
+    """No key, or one that is unknown, revoked or expired."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ScopeError(ServiceError):
+    """The key is valid, but not for this."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This API key does not have the scope {scope!r}, which this path needs.")
+
+
+class ForeignOriginError(ServiceError):
+    """A web page asks a gateway that serves without keys."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "foreign_origin"
+
+    def __init__(self) -> None:
+        super().__init__("Without API keys this gateway serves programs of its own machine only.")
+
+
+class RateLimitError(ServiceError):
+    """A key asked more than it may."""
+
+    status = 429
+    type = "invalid_request_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(ServiceError):
+    """The gateway holds as much as it may; the request was not begun."""
+
+    status = 503
+    type = "server_error"
+    code = "overloaded"
+    retry_after_s = 2.0
+
+
+class DrainingError(ServiceError):
+    """The gateway is about to stop."""
+
+    status = 503
+    type = "server_error"
+    code = "shutting_down"
+    retry_after_s = 2.0
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down; try again.")
+
+
+class RequestTimeoutError(ServiceError):
+    """The client's own request did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The request's body did not arrive within {limit_s:g} s.")
+
+
 class WorkerNotReadyError(ServiceError):
     """The model exists, but none of its workers can answer yet."""
 
     status = 503
     type = "server_error"
     code = "model_not_ready"
+    retry_after_s = 2.0
 
     def __init__(self, name: str, reason: str | None = None) -> None:
         super().__init__(
@@ -92,6 +245,7 @@ class QueueUnavailableError(ServiceError):
     status = 503
     type = "server_error"
     code = "queue_unavailable"
+    retry_after_s = 2.0
 
     def __init__(self) -> None:
         super().__init__("Redis cannot be reached, so jobs are unavailable; try again soon.")

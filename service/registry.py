@@ -1,21 +1,35 @@
-"""What the service knows: models and their workers, as JSON in two Redis hashes.
+"""What the service knows: models, their workers and the aliases, as JSON in three Redis hashes.
 
 One `HGETALL` each is a whole snapshot, so the gateway can keep the last one while Redis is away.
+Compressed models are immutable: a name is never given to other weights.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
+from service.errors import ModelInUseError, ModelNotFoundError
+from service.rollout.records import Alias
+
 MODELS_KEY = "infoprune:models"
 WORKERS_KEY = "infoprune:workers"
+ALIASES_KEY = "infoprune:aliases"
+REVISION_KEY = "infoprune:revision"
+"""Counts changes of aliases and models' states: which snapshot does a gateway have?"""
 
 Variant = Literal["original", "compressed"]
 WorkerStatus = Literal["starting", "ready", "backoff", "stopped"]
+ModelState = Literal["active", "retiring", "retired"]
+"""A retiring model gets no new requests; a retired one has no worker."""
+
+# What makes a compressed model that model; measurements and state may change.
+_IDENTITY = ("path", "variant", "base", "params", "flops", "job", "plan_sha256")
 
 
 class Flops(BaseModel):
@@ -43,7 +57,7 @@ class Interval(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A model that is or shall be served."""
+    """A model that is or shall be served, and where it comes from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +70,21 @@ class ModelEntry(BaseModel):
     flops: Flops
     accuracy: dict[str, Interval] = Field(default_factory=dict)
     job: str | None = None
+    recipe: dict[str, Any] | None = None
+    """What it was compressed by."""
+    plan_sha256: str | None = None
+    measured: dict[str, Any] | None = None
+    """The job's report: FLOPs, parameters and accuracy of both models."""
+    report: str | None = None
+    """Path of the report's file."""
+    location: str | None = None
+    """Where the checkpoint can be fetched from, for machines that have no such `path`."""
+    evaluation: str | None = None
+    """The latest online evaluation."""
+    state: ModelState = "active"
+    retired_at: float | None = None
+    retired_revision: int = 0
+    """The first revision of the registry in which it got no new requests."""
     created: float = Field(default_factory=time.time)
 
 
@@ -68,6 +97,8 @@ class WorkerState(BaseModel):
     model: str
     url: str
     status: WorkerStatus
+    managed: bool = True
+    """Whether the worker manager started it; False for one elsewhere, which registered itself."""
     pid: int | None = None
     restarts: int = 0
     error: str | None = None
@@ -81,25 +112,55 @@ class Snapshot(BaseModel):
 
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     workers: tuple[WorkerState, ...] = ()
+    aliases: dict[str, Alias] = Field(default_factory=dict)
+    revision: int = 0
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Snapshot:
+        """Pydantic's, which would copy what was derived as well."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("ready_models", "served_models"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+    @cached_property
+    def ready_models(self) -> frozenset[str]:
+        """Active models with a worker that can answer."""
+        ready = {worker.model for worker in self.workers if worker.status == "ready"}
+        return frozenset(n for n in ready if n in self.models and self.models[n].state == "active")
+
+    @cached_property
+    def served_models(self) -> dict[str, ModelEntry]:
+        """Models that shall have a worker: those that are not retired."""
+        return {name: entry for name, entry in self.models.items() if entry.state != "retired"}
 
 
 class Registry:
-    """Reads and writes the two hashes. Synchronous: call it in a thread from async code."""
+    """Reads and writes the hashes. Synchronous: call it in a thread from async code.
+
+    Aliases are changed by `service/rollout/store.py`.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def snapshot(self) -> Snapshot:
-        """All models and workers."""
+        """All models, workers and aliases."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(MODELS_KEY)
         pipe.hgetall(WORKERS_KEY)
-        models, workers = pipe.execute()
+        pipe.hgetall(ALIASES_KEY)
+        pipe.get(REVISION_KEY)
+        models, workers, aliases, revision = pipe.execute()
+        named = [Alias.model_validate_json(value) for value in aliases.values()]
         entries = [ModelEntry.model_validate_json(value) for value in models.values()]
         states = [WorkerState.model_validate_json(value) for value in workers.values()]
         return Snapshot(
             models={entry.name: entry for entry in sorted(entries, key=lambda e: e.created)},
             workers=tuple(sorted(states, key=lambda s: s.id)),
+            aliases={alias.name: alias for alias in sorted(named, key=lambda a: a.name)},
+            revision=int(revision or 0),
         )
 
     def model(self, name: str) -> ModelEntry | None:
@@ -108,8 +169,32 @@ class Registry:
         return None if value is None else ModelEntry.model_validate_json(value)
 
     def put_model(self, entry: ModelEntry) -> None:
-        """Register or replace a model."""
-        self._redis.hset(MODELS_KEY, entry.name, entry.model_dump_json())
+        """Register a model, or replace an original or a model's measurements.
+
+        Raises:
+            ModelInUseError: another compressed model has that name.
+        """
+        self._redis.transaction(lambda pipe: _put(pipe, entry), MODELS_KEY)
+
+    def update_model(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry:
+        """Change a model's measurements; no other writer's change is lost.
+
+        Raises:
+            ModelNotFoundError: there is none of that name.
+            ModelInUseError: the change would make it another model.
+        """
+
+        def write(pipe: Any) -> ModelEntry:
+            value = pipe.hget(MODELS_KEY, name)
+            if value is None:
+                raise ModelNotFoundError(name, [])
+            changed = change(ModelEntry.model_validate_json(value))
+            _put(pipe, changed)
+            return changed
+
+        transaction: Any = self._redis.transaction  # its types forget value_from_callable
+        changed: ModelEntry = transaction(write, MODELS_KEY, value_from_callable=True)
+        return changed
 
     def remove_model(self, name: str) -> None:
         """Forget a model; its worker is stopped by the worker manager."""
@@ -122,3 +207,19 @@ class Registry:
     def remove_worker(self, worker_id: str) -> None:
         """Forget a worker."""
         self._redis.hdel(WORKERS_KEY, worker_id)
+
+
+def _put(pipe: Any, entry: ModelEntry) -> None:
+    """Queue the write of an entry on a pipeline that watches the models."""
+    value = pipe.hget(MODELS_KEY, entry.name)
+    known = None if value is None else ModelEntry.model_validate_json(value)
+    if known is not None and known.variant == "compressed" and _differs(known, entry):
+        raise ModelInUseError(
+            f"The name {entry.name!r} belongs to another compressed model; models are immutable."
+        )
+    pipe.multi()
+    pipe.hset(MODELS_KEY, entry.name, entry.model_dump_json())
+
+
+def _differs(known: ModelEntry, entry: ModelEntry) -> bool:
+    return any(getattr(known, field) != getattr(entry, field) for field in _IDENTITY)

@@ -7,13 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidRequestError
-from service.jobs.records import JobRecord
+from service.jobs.records import JobRecord, Priority
 
 
 class CompressRequest(BaseModel):
     """Body of `POST /compress`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"model": "shapes-llava", "recipe": {"flops": 0.5}}]},
+    )
 
     model: str
     """Name of a served original."""
@@ -21,6 +24,15 @@ class CompressRequest(BaseModel):
     """Such as `{"flops": 0.5}`; see docs/recipes.md for all keys."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
     """Name of the compressed model; by default made of the model's and the budget."""
+    priority: Priority = "normal"
+    """Jobs of a higher one go first."""
+
+
+class JobLog(BaseModel):
+    """Answer of `GET /compress/{id}/logs`."""
+
+    lines: list[str]
+    """The last ones, oldest first."""
 
 
 class JobList(BaseModel):
@@ -46,6 +58,8 @@ def parse_compress_request(content: object) -> CompressRequest:
             message = f"Unknown key {key!r}; known: {known}."
         elif first["type"] == "missing":
             message = f"The key {key!r} is missing; the body needs model and recipe."
+        elif key == "priority":
+            message = "The priority is high, normal or low."
         elif key == "name":
             message = "A name has letters, digits, '.', '_' and '-', at most 64 in all."
         else:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to bind to reaches this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _either(name: str) -> AliasChoices:
@@ -37,13 +48,72 @@ class Settings(BaseSettings):
     """Another Redis or Valkey; without one an embedded Valkey runs in `run_dir`."""
     run_dir: Path = Path("runs/service")
     """The append-only file, logs, and compressed models."""
+    auth: Literal["keys", "off"] = "keys"
+    """`off` serves without API keys, and then on a loopback address only."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
+    max_bytes_in_flight: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
+    """Request bodies and fetched images held at one time, all requests together."""
+    max_images: Annotated[int, Field(gt=0)] = 16
+    max_image_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
     max_image_pixels: Annotated[int, Field(gt=0)] = 40_000_000
+    max_tokens: Annotated[int, Field(gt=0)] = 32_768
+    """The largest `max_tokens` or `max_completion_tokens` of a request."""
+    max_choices: Annotated[int, Field(gt=0)] = 16
+    """The largest `n` or `best_of` of a request."""
+    image_fetch: bool = True
+    """Whether http(s) image URLs are fetched; private addresses are refused in any case."""
+    image_fetch_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    image_fetch_redirects: Annotated[int, Field(ge=0)] = 3
+    image_fetch_networks: tuple[str, ...] = ()
+    """Networks that images may be fetched from although they are not public, a JSON list of CIDRs."""
+    workers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Workers elsewhere, JSON: model -> URLs; `dns+http://name:port` stands for every address."""
+    workers_per_model: Annotated[int, Field(ge=1)] = 1
+    """Local workers of each model."""
+    worker_max_in_flight: Annotated[int, Field(gt=0)] = 256
+    queue_size: Annotated[int, Field(ge=0)] = 1024
+    """Requests of one model that may wait for a worker."""
+    queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    probe_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    probe_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """How long an answer that began may go without a byte before another worker is asked."""
+    stream_idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    drain_timeout_s: Annotated[float, Field(ge=0)] = 8.0
+    """How long requests may go on after SIGTERM."""
+    model_roots: tuple[Path, ...] = ()
+    """Where models may lie, besides `run_dir` and those named on the command line; a JSON list."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 300.0
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
     cache_dir: Path = Field(default_factory=_user_cache)
     """Measured latency tables."""
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
+    job_attempts: Annotated[int, Field(ge=1)] = 3
+    """How often a job is started whose process was killed."""
+    job_concurrency: Annotated[int, Field(ge=1)] = 1
+    """Jobs that this machine's runner works on at a time."""
+    job_ttl_s: Annotated[int, Field(gt=0)] = 30 * 24 * 3600
+    """How long the record and log of a job, or an evaluation, that is over are kept."""
+    control_every_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often canaries and retiring models are looked at."""
+    shadow_concurrency: Annotated[int, Field(ge=0)] = 8
+    """Copies of requests that a gateway has under way; more are dropped."""
+    drain_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    """A retiring model is stopped after this long, whatever it still answers."""
+    evaluate_finished: bool = True
+    """Whether a compressed model is evaluated through the gateway once it can answer."""
+    evaluation_samples: Annotated[int, Field(ge=1)] = 200
+    """Questions of such an evaluation."""
+    evaluation_concurrency: Annotated[int, Field(ge=1)] = 2
+    """Questions that an evaluation asks at a time."""
+    evaluation_yields_at: Annotated[int, Field(ge=1)] = 4
+    """An evaluation waits while clients have this many requests in flight."""
+    api_key: Annotated[str | None, Field(repr=False)] = None
+    """What the command line and evaluations show to a gateway that asks for a key."""
+    gateway_processes: Annotated[int, Field(ge=1)] = 1
+    """Processes of the gateway, which share its port."""
+    checkpoint_store: str | None = None
+    """Where compressed models are put for other machines: any fsspec URL, such as s3://bucket/models."""
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
     """vLLM's --max-model-len; by default what the model's config says."""
@@ -51,6 +121,12 @@ class Settings(BaseSettings):
     """vLLM's --dtype; `auto` is the checkpoint's, or float32 on a CPU without bf16 instructions."""
     worker_extra_args: tuple[str, ...] = ()
     """Further arguments of vLLM's API server, as a JSON list."""
+
+    @model_validator(mode="after")
+    def _open_only_on_loopback(self) -> Self:
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(f"without API keys the gateway binds to loopback, not to {self.host}")
+        return self
 
     def require_redis_url(self) -> str:
         """The store's address, for processes that the supervisor starts.

@@ -24,20 +24,20 @@ class EmbeddedValkey:
     def __init__(self, directory: Path, *, log: Path) -> None:
         self._directory, self._log = directory.resolve(), log
         self._process: GuardedProcess | None = None
+        self._port, self._password = free_port(), secrets.token_urlsafe(24)
 
     def start(self) -> str:
-        """Start and wait until it answers; returns its URL. What an earlier run stored is there.
+        """Start and wait until it answers; returns its URL, each time the same. Data are kept.
 
         Raises:
             StoreError: it did not start.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        port, password = free_port(), secrets.token_urlsafe(24)
-        config = self._write_config(port, password)
+        config = self._write_config(self._port, self._password)
         self._process = GuardedProcess(
             [str(get_binary_path()), str(config)], env=os.environ, log=self._log
         )
-        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
         deadline = time.monotonic() + START_TIMEOUT_S
         with Redis.from_url(url) as client:
             while time.monotonic() < deadline and self._process.poll() is None:
@@ -54,6 +54,17 @@ class EmbeddedValkey:
         """Stop it; the data stay."""
         if self._process is not None:
             self._process.stop()
+            self._process = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server's guard, None before it was started."""
+        return self._process.pid if self._process else None
+
+    def kill(self) -> None:
+        """End it as a crash would; the data stay."""
+        if self._process is not None:
+            self._process.kill()
             self._process = None
 
     def poll(self) -> int | None:
@@ -73,3 +84,19 @@ class EmbeddedValkey:
         with os.fdopen(handle, "w") as file:
             file.write(content)
         return path
+
+
+def embedded_url(directory: Path) -> str:
+    """The URL of the embedded store that runs on a directory, for commands beside the service.
+
+    Raises:
+        StoreError: none was started there.
+    """
+    try:
+        lines = (directory / "valkey.conf").read_text().splitlines()
+    except OSError as error:
+        raise StoreError(
+            f"No store runs in {str(directory)!r}; start `infoprune serve`, or set REDIS_URL."
+        ) from error
+    values = dict(line.split(" ", 1) for line in lines)
+    return f"redis://:{values['requirepass']}@127.0.0.1:{values['port']}/0"

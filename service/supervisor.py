@@ -18,6 +18,7 @@ import structlog
 from redis import Redis
 
 from service.errors import PortInUseError, RunDirectoryInUseError
+from service.keys import KeyStore
 from service.registry import ModelEntry, Registry
 from service.settings import Settings
 from service.store import EmbeddedValkey
@@ -41,6 +42,12 @@ class _Service:
     failures: Failures = field(default_factory=Failures)
 
 
+def gateway_services(count: int) -> list[_Service]:
+    """As many gateways as shall share the port."""
+    names = ["gateway"] if count == 1 else [f"gateway-{n}" for n in range(1, count + 1)]
+    return [_Service(name, "service.gateway") for name in names]
+
+
 class Supervisor:
     """Starts all parts, keeps them running, and stops them in order."""
 
@@ -48,10 +55,16 @@ class Supervisor:
         self._settings, self._models = settings, models
         self._store: EmbeddedValkey | None = None
         self._manager: WorkerManager | None = None
-        self._services = [_Service("gateway", "service.gateway"), _Service("jobs", "service.jobs")]
+        self._services = [
+            *gateway_services(settings.gateway_processes),
+            _Service("jobs", "service.jobs"),
+            _Service("evaluations", "service.evaluations"),
+        ]
         self._environment: dict[str, str] = {}
         self._lock: IO[str] | None = None
         self._stopping = False
+        self.first_key: Path | None = None
+        """Where the key lies that was made because there was none."""
         self._turn = threading.Lock()
 
     def start(self) -> None:
@@ -76,10 +89,11 @@ class Supervisor:
         self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
         for entry in self._models:
-            known = registry.model(entry.name)
-            kept = known.accuracy if known else {}
-            registry.put_model(entry.model_copy(update={"accuracy": kept}))
-        self._manager = WorkerManager(registry, settings, this_machine())
+            registry.put_model(_named_again(registry.model(entry.name), entry))
+        roots = [Path(entry.path) for entry in self._models]
+        if settings.auth == "keys":
+            self._first_key(KeyStore(Redis.from_url(url)))
+        self._manager = WorkerManager(registry, settings, this_machine(), roots=roots)
         self._manager.forget_stale()
 
     def run(self, stopped: threading.Event) -> None:
@@ -97,6 +111,7 @@ class Supervisor:
         with self._turn:
             if self._stopping:
                 return
+            self._keep_store()
             for service in self._services:
                 self._keep_running(service)
             self._manager.tick()
@@ -115,6 +130,23 @@ class Supervisor:
         if self._lock is not None:
             self._lock.close()
 
+    def _keep_store(self) -> None:
+        """A store that was killed comes back on the same port, with all that was written."""
+        if self._store is not None and self._store.poll() is not None:
+            log.warning("store ended", name="valkey")
+            self._store.start()
+
+    def _first_key(self, keys: KeyStore) -> None:
+        """Where there is no key at all, one for the operator, in a file that only they can read."""
+        if keys.list():
+            return
+        token, _ = keys.create("first", frozenset({"admin"}))
+        self.first_key = self._settings.run_dir / "admin-key"
+        self.first_key.unlink(missing_ok=True)
+        handle = os.open(self.first_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(token + "\n")
+
     def _keep_running(self, service: _Service) -> None:
         now = time.monotonic()
         if service.process is not None and service.process.poll() is not None:
@@ -127,7 +159,17 @@ class Supervisor:
                 [sys.executable, "-m", service.module],
                 env=self._environment,
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
+                grace_s=self._settings.drain_timeout_s + 5.0,
             )
+
+
+def _named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:
+    """The entry of a model that is named on the command line, with what was known of it."""
+    if known is None:
+        return entry
+    if known.variant == "compressed" and known.path == entry.path:
+        return known.model_copy(update={"state": "active", "retired_at": None})
+    return entry.model_copy(update={"accuracy": known.accuracy, "created": known.created})
 
 
 def lock_directory(directory: Path) -> IO[str]:

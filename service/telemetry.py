@@ -57,6 +57,45 @@ class TokenCounts(Protocol):
         """Of the answer."""
 
 
+class Series:
+    """One model's series, looked up once: a label look-up costs more than the counting."""
+
+    def __init__(self, metrics: Metrics, entry: ModelEntry) -> None:
+        self._metrics = metrics
+        self.labels = (entry.name, entry.variant)
+        self._answered = metrics.requests.labels(*self.labels, "200")
+        self._prompt = metrics.tokens.labels(*self.labels, "prompt")
+        self._completion = metrics.tokens.labels(*self.labels, "completion")
+        self.in_flight = metrics.in_flight.labels(*self.labels)
+        self.latency = metrics.latency.labels(*self.labels)
+        self.first_token = metrics.first_token.labels(*self.labels)
+
+    def count_success(self, usage: TokenCounts | None) -> None:
+        """Count an answered request and its tokens."""
+        self._answered.inc()
+        if usage is not None:
+            self._prompt.inc(max(0, usage.prompt_tokens))
+            self._completion.inc(max(0, usage.completion_tokens or 0))
+
+    def count_rejection(self, status: int) -> None:
+        """Count a request that the engine refused."""
+        self._metrics.requests.labels(*self.labels, str(status)).inc()
+        self._metrics.errors.labels(*self.labels, "engine").inc()
+
+    def count_failure(self, error: ServiceError) -> None:
+        """Count a request that the gateway refused or lost."""
+        self._metrics.requests.labels(*self.labels, str(error.status)).inc()
+        self._metrics.errors.labels(*self.labels, error.code).inc()
+
+    def count_departure(self) -> None:
+        """Count a client that left before its answer."""
+        self._metrics.requests.labels(*self.labels, "499").inc()
+
+    def count_retry(self, reason: str) -> None:
+        """Count an attempt at a worker that another had to make good."""
+        self._metrics.retries.labels(*self.labels, reason).inc()
+
+
 class Metrics:
     """The gateway's metrics, in a registry of their own. `variant` is original or compressed."""
 
@@ -94,27 +133,39 @@ class Metrics:
         self.workers = Gauge(
             "infoprune_ready_workers", "Workers that can answer.", _LABELS, registry=r
         )
+        self.retries = Counter(
+            "infoprune_retries", "Attempts at a worker that another had to make good, by reason.",
+            (*_LABELS, "reason"), registry=r,
+        )  # fmt: skip
+        self.ejections = Counter(
+            "infoprune_worker_ejections", "Workers taken out because they did not answer probes.",
+            ("model",), registry=r,
+        )  # fmt: skip
+        self.trusted = Gauge(
+            "infoprune_trusted_workers", "Workers that answer probes and requests.",
+            ("model",), registry=r,
+        )  # fmt: skip
+        self.waiting = Gauge(
+            "infoprune_waiting_requests", "Requests that wait for a worker.",
+            ("model",), registry=r,
+        )  # fmt: skip
+        self.refused = Counter(
+            "infoprune_refused_requests", "Requests refused before a model was known, by reason.",
+            ("reason",), registry=r,
+        )  # fmt: skip
+        self.bytes_in_flight = Gauge(
+            "infoprune_in_flight_bytes", "Bytes of requests and fetched images in hand.", registry=r
+        )
+        self._series: dict[tuple[str, str], Series] = {}
         self._jobs = _JobsCollector()
         r.register(self._jobs)
 
-    def count_success(self, entry: ModelEntry, usage: TokenCounts | None) -> None:
-        """Count an answered request and its tokens."""
-        labels = (entry.name, entry.variant)
-        self.requests.labels(*labels, "200").inc()
-        if usage is not None:
-            self.tokens.labels(*labels, "prompt").inc(usage.prompt_tokens)
-            self.tokens.labels(*labels, "completion").inc(usage.completion_tokens or 0)
-
-    def count_rejection(self, entry: ModelEntry, status: int) -> None:
-        """Count a request that the engine refused."""
-        labels = (entry.name, entry.variant)
-        self.requests.labels(*labels, str(status)).inc()
-        self.errors.labels(*labels, "engine").inc()
-
-    def count_failure(self, labels: tuple[str, str], error: ServiceError) -> None:
-        """Count a request that the gateway refused or lost."""
-        self.requests.labels(*labels, str(error.status)).inc()
-        self.errors.labels(*labels, error.code).inc()
+    def of(self, entry: ModelEntry) -> Series:
+        """The series of a model."""
+        found = self._series.get((entry.name, entry.variant))
+        if found is None:
+            found = self._series[entry.name, entry.variant] = Series(self, entry)
+        return found
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Set the gauges that mirror the registry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,10 @@ from compressor.evaluate.example import MAX_NEW_TOKENS, Example
 TIMEOUT_S = 300.0
 _PASSING = frozenset({429, 502, 503, 504})  # the same request may be answered later
 _REFUSED = frozenset({401, 403})
+
+
+Turn = Callable[[], Awaitable[None]]
+"""Returns when the next question may be asked."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +117,25 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_endpoint(
-    url: str, *, api_key: str | None, concurrency: int, retry: Retry
+    url: str,
+    *,
+    api_key: str | None,
+    concurrency: int,
+    retry: Retry,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Endpoint]:
     """Connections to an endpoint, closed when the block ends."""
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency),
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
-        headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+        headers={**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})},
     )
     async with session:
         yield Endpoint(url, session, retry)
+
+
+async def at_once() -> None:
+    """Every question's turn is now."""
 
 
 async def ask_endpoint(
@@ -132,8 +145,9 @@ async def ask_endpoint(
     *,
     concurrency: int,
     advance: Callable[[Question], None],
+    turn: Turn = at_once,
 ) -> None:
-    """Ask `concurrency` questions at a time; every answer is kept as it comes.
+    """Ask `concurrency` questions at a time, each at its turn; every answer is kept as it comes.
 
     Raises:
         EvaluationError: see `Endpoint.answer`; what was answered until then is kept.
@@ -143,6 +157,7 @@ async def ask_endpoint(
 
     async def client() -> None:
         for question in rest:
+            await turn()
             log.add(question, await endpoint.answer(question))
             advance(question)
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from compressor.checkpoint import read_config
 from compressor.evaluate.answers import AnswerLog, EvaluationError, Question, questions
-from compressor.evaluate.endpoint import Retry, api_root, ask_endpoint, open_endpoint
+from compressor.evaluate.endpoint import (
+    Retry,
+    Turn,
+    api_root,
+    ask_endpoint,
+    at_once,
+    open_endpoint,
+)
 from compressor.evaluate.example import MAX_NEW_TOKENS, Example
 
 MAX_MODELS = 2
@@ -26,6 +33,10 @@ class Served:
     api_key: str | None
     concurrency: int
     retry: Retry
+    turn: Turn = at_once
+    """Awaited before every question: whoever shares the endpoint may go first."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every question."""
 
     @property
     def place(self) -> str:
@@ -167,6 +178,12 @@ async def _ask_served(
     side: Served, todo: list[Question], log: AnswerLog, advance: Callable[[Question], None]
 ) -> None:
     async with open_endpoint(
-        side.url, api_key=side.api_key, concurrency=side.concurrency, retry=side.retry
+        side.url,
+        api_key=side.api_key,
+        concurrency=side.concurrency,
+        retry=side.retry,
+        headers=side.headers,
     ) as endpoint:
-        await ask_endpoint(endpoint, todo, log, concurrency=side.concurrency, advance=advance)
+        await ask_endpoint(
+            endpoint, todo, log, concurrency=side.concurrency, advance=advance, turn=side.turn
+        )

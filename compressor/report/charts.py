@@ -10,11 +10,13 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from compressor.report.data import Curve, TowerDetails
 
@@ -114,7 +116,7 @@ def sizes(tower: TowerDetails) -> str:
                     "v^s"[number % 3], markersize=4, color=_CUT, label=f"rank of {name}",
                 )  # fmt: skip
         axes.set(ylim=(0, 1.05), xlabel="layer", ylabel="share kept")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     return out[0]
 
@@ -135,14 +137,15 @@ def _figure(name: str, height_in: float) -> Iterator[tuple[Figure, Axes, list[st
     """A figure to draw into; afterwards the list holds its SVG."""
     with mpl.rc_context():
         mpl.rcdefaults()  # not the user's own style
-        mpl.rcParams.update(_STYLE | {"svg.hashsalt": name})
+        settings: dict[Any, Any] = _STYLE | {"svg.hashsalt": name}
+        mpl.rcParams.update(settings)
         figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
-        canvas = FigureCanvasSVG(figure)
+        FigureCanvasSVG(figure)
         out: list[str] = []
         yield figure, figure.add_subplot(), out
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        canvas.print_svg(file, metadata=nothing)
+        figure.savefig(file, format="svg", metadata=nothing)
         out.append(inline_svg(file.getvalue(), name))
 
 

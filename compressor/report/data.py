@@ -177,7 +177,17 @@ def _tower(
     spec: TowerSpec, layers: Sequence[PlannedLayer], scores: Sequence[LayerScores]
 ) -> TowerDetails:
     full = {leaf(path): min(spec.matrix_shape(leaf(path))) for path in spec.matrices}
+    if scores:  # every matrix that was scored, whatever part of a layer it is of
+        full = {name: len(losses) - 1 for name, losses in scores[0].matrix_loss.items()}
+    ranks = tuple({name: _ranks(layer).get(name) for name in full} for layer in layers)
     widths = tuple(layer.ffn_width or spec.ffn_width for layer in layers)
+    spectra = {
+        name: tuple(
+            curve(s.matrix_loss[name], rank[name]) for s, rank in zip(scores, ranks, strict=True)
+        )
+        for name in full
+        if scores
+    }
     return TowerDetails(
         tower=spec.name,
         heads=spec.heads,
@@ -187,22 +197,18 @@ def _tower(
         ffn_width=spec.ffn_width,
         widths=widths,
         full_ranks=full,
-        ranks=tuple(dict(layer.ranks) for layer in layers),
-        spectra={
-            name: tuple(
-                curve(s.matrix_loss[name], layer.ranks[name])
-                for s, layer in zip(scores, layers, strict=True)
-            )
-            for name in full
-        }
-        if scores
-        else {},
+        ranks=ranks,
+        spectra=spectra,
         width_curves=tuple(
-            curve(s.width_loss, width) for s, width in zip(scores, widths, strict=True)
-        )
-        if scores
-        else (),
+            curve(s.width_loss, width)
+            for s, width in zip(scores, widths if scores else (), strict=True)
+        ),
     )
+
+
+def _ranks(layer: PlannedLayer) -> dict[str, int | None]:
+    """The ranks that a plan gives a layer's matrices, by name."""
+    return dict(layer.ranks)
 
 
 def curve(losses: Sequence[float], chosen: int | None) -> Curve:

@@ -7,20 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
-import aiohttp
 from fastapi import FastAPI
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.routing import Route
 
-from service.gateway import compression, errors, models
-from service.gateway.chat import ChatCompletions
+from service.gateway import aliases, compression, errors, evaluations, lifecycle, models, openapi
+from service.gateway.ask import CHAT, COMPLETIONS, AskReader
+from service.gateway.control import controlling, duties
+from service.gateway.front import Endpoint, Front
+from service.gateway.inference import Inference
 from service.gateway.state import Gateway
+from service.gateway.vqa import Vqa
 from service.settings import Settings
 
+VQA = "/v1/vqa"
 
-def create_app(settings: Settings) -> FastAPI:
+
+def create_app(settings: Settings) -> Front:
     """Build the application. Nothing is connected before its lifespan begins.
 
     Raises:
@@ -34,17 +38,17 @@ def create_app(settings: Settings) -> FastAPI:
         redis = Redis.from_url(
             redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
         )
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
-        timeout = aiohttp.ClientTimeout(total=settings.request_timeout_s, sock_connect=5.0)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            gateway = Gateway(settings, redis, session)
-            app.state.gateway = gateway
-            await gateway.refresh()
-            poll = asyncio.create_task(gateway.poll())
+        gateway = Gateway(settings, redis)
+        app.state.gateway = gateway
+        await gateway.refresh()
+        tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
+        async with controlling(gateway, *duties(gateway)):
             yield
-            poll.cancel()
+        for task in tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await poll
+                await task
+        await gateway.close()
         redis.close()
 
     app = FastAPI(
@@ -52,11 +56,23 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("infoprune"),
         description="Compresses a vision-language model while it is served, and compares the two.",
         lifespan=lifespan,
+        redoc_url=None,
     )
     errors.install(app)
-    app.router.routes.append(
-        Route("/v1/chat/completions", ChatCompletions(app), methods=["POST"], name="chat")
-    )
     app.include_router(models.router)
     app.include_router(compression.router)
-    return app
+    app.include_router(aliases.router)
+    app.include_router(lifecycle.router)
+    app.include_router(evaluations.router)
+    openapi.install(app)
+
+    def gateway() -> Gateway:
+        return app.state.gateway
+
+    inference = Inference(gateway, AskReader(settings))
+    hot: dict[str, Endpoint] = {
+        CHAT: inference,
+        COMPLETIONS: inference,
+        VQA: Vqa(gateway, inference),
+    }
+    return Front(app, gateway, hot)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
+import msgspec
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -17,38 +19,55 @@ from service.errors import InvalidRequestError, ServiceError
 log = structlog.get_logger()
 
 
-def error_response(error: ServiceError) -> JSONResponse:
+def error_body(error: ServiceError) -> bytes:
     """`{"error": {"message", "type", "param", "code"}}`, as OpenAI's clients expect."""
+    # Half a surrogate pair, quoted from a request, must not become an error of its own.
+    message = str(error).encode("utf-8", "replace").decode()
     content = {
-        "message": str(error),
+        "message": message,
         "type": error.type,
         "param": getattr(error, "param", None),
         "code": error.code,
     }
-    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse({"error": content}, status_code=error.status, headers=headers)
+    return msgspec.json.encode({"error": content})
+
+
+def error_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:
+    """Content type, and when to try again."""
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def error_response(error: ServiceError) -> Response:
+    """The same for an endpoint of FastAPI's."""
+    headers = {key.decode(): value.decode() for key, value in error_headers(error)}
+    return Response(error_body(error), status_code=error.status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
     """Register the handlers."""
 
     @app.exception_handler(ServiceError)
-    async def _service(_: Request, error: ServiceError) -> JSONResponse:
+    async def _service(_: Request, error: ServiceError) -> Response:
         return error_response(error)
 
     @app.exception_handler(CompressorError)
-    async def _compressor(_: Request, error: CompressorError) -> JSONResponse:
+    async def _compressor(_: Request, error: CompressorError) -> Response:
         # Only the recipe is judged in the gateway; a model's faults appear in its job.
         return error_response(InvalidRequestError(str(error), code="invalid_recipe"))
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _validation(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return error_response(InvalidRequestError(f"{where or 'The request'}: {first['msg']}."))
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> Response:
         sentence = f"{request.method} {request.url.path}: {error.detail}."
         response = error_response(InvalidRequestError(sentence, code="not_found"))
         response.status_code = error.status_code
@@ -60,6 +79,6 @@ def install(app: FastAPI) -> None:
         return JSONResponse(None, status_code=499)  # nobody reads it
 
     @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    async def _unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected error", path=request.url.path, exc_info=error)
         return error_response(ServiceError("The gateway failed unexpectedly; its log says why."))

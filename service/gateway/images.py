@@ -1,67 +1,92 @@
-"""Check the images of a chat request before an engine sees them."""
+"""Check the images of a request before an engine sees them."""
 
 from __future__ import annotations
 
-import base64
 import binascii
 import io
-import warnings
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+import pybase64
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from service.errors import InvalidRequestError
 
+# Imported at the start, so that the first request does not wait for it.
+_READERS = (PngImagePlugin, JpegImagePlugin, WebPImagePlugin, GifImagePlugin, BmpImagePlugin)
+FORMATS = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
+_NAMES = tuple(FORMATS)
+# What the last bytes of a whole file hold: cheaper to look for than to decode every pixel.
+_ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
-def image_urls(messages: Any) -> Iterator[tuple[str, str]]:
-    """(parameter path, URL) of every image part; parts of other shapes are the engine's to judge."""
-    for i, message in enumerate(messages if isinstance(messages, list) else []):
-        content = message.get("content") if isinstance(message, dict) else None
-        for j, part in enumerate(content if isinstance(content, list) else []):
-            if isinstance(part, dict) and part.get("type") == "image_url":
-                image = part.get("image_url")
-                url = image.get("url") if isinstance(image, dict) else image
-                path = f"messages[{i}].content[{j}].image_url"
-                if not isinstance(url, str):
-                    raise InvalidRequestError(f"{path} has no URL.", param=path)
-                yield path, url
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one image may have."""
+
+    max_bytes: int
+    max_pixels: int
 
 
-def check_images(messages: Any, *, max_pixels: int) -> None:
-    """Check that every image is a data URL that holds a picture of bearable size.
+def check_data_url(url: str, place: str, limits: ImageLimits) -> None:
+    """Check that a data URL holds a picture of bearable size.
 
     Raises:
-        InvalidRequestError: names the part at fault.
+        InvalidRequestError: names `place`, the part at fault.
     """
-    for path, url in image_urls(messages):
-        try:
-            _check_image(url, max_pixels)
-        except ValueError as error:
-            raise InvalidRequestError(
-                f"{path} {error}.", param=path, code="invalid_image"
-            ) from error
-
-
-def _check_image(url: str, max_pixels: int) -> None:
     head, comma, data = url.partition(",")
-    if not url.startswith("data:"):
-        raise ValueError("is not a data URL such as data:image/png;base64,<data>")
     if not comma or not head.endswith(";base64"):
-        raise ValueError("is not a base64 data URL")
+        raise _bad(place, "is not a base64 data URL")
+    if len(data) // 4 * 3 > limits.max_bytes + 2:
+        raise _bad(place, f"is larger than {limits.max_bytes} bytes")
     try:
-        content = base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise ValueError("is not valid base64") from error
+        content = pybase64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _bad(place, "is not valid base64") from error
+    check_image(content, place, limits)
+
+
+def check_image(content: bytes, place: str, limits: ImageLimits) -> str:
+    """Check an encoded image by its header; pixels are not decoded. Returns its media type.
+
+    Raises:
+        InvalidRequestError: names `place`, the part at fault.
+    """
+    if len(content) > limits.max_bytes:
+        raise _bad(place, f"is larger than {limits.max_bytes} bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ValueError(f"has {width}x{height} pixels, more than {max_pixels}")
-                image.load()
+        with Image.open(io.BytesIO(content), formats=_NAMES) as image:
+            (width, height), kind = image.size, image.format or ""
     except UnidentifiedImageError as error:
-        raise ValueError("is not an image that can be read") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError("is a damaged image") from error
+        raise _bad(place, f"is not a {', '.join(_NAMES[:-1])} or {_NAMES[-1]} image") from error
+    except Image.DecompressionBombError as error:
+        raise _bad(place, f"has more than {limits.max_pixels} pixels") from error
+    except Exception as error:  # a parser of hostile bytes may raise anything
+        raise _bad(place, "is a damaged image") from error
+    if width * height > limits.max_pixels:
+        raise _bad(place, f"has {width}x{height} pixels, more than {limits.max_pixels}")
+    if kind in _ENDS and _ENDS[kind] not in content[-4096:]:
+        raise _bad(place, "is a damaged image: its end is missing")
+    return FORMATS[kind]
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """An encoded image as a data URL."""
+    return f"data:{media_type};base64,{pybase64.b64encode(content).decode()}"
+
+
+def _bad(place: str, what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{place} {what}.", param=place, code="invalid_image")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service.gateway.exposition import ReplicaFiles, exposition
 from service.gateway.state import Gateway
-from service.registry import ModelEntry
+from service.registry import Snapshot
+from service.rollout.records import Alias
 from service.routing.policy import find_model, workers_of
 
 router = APIRouter()
@@ -18,20 +20,24 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """All registered models in OpenAI's shape, with what was measured of each."""
-    gateway: Gateway = request.app.state.gateway
-    entries = gateway.snapshot.models.values()
-    return {"object": "list", "data": [_describe(gateway, entry) for entry in entries]}
+    """All models and aliases that can be asked, in OpenAI's shape, with what was measured of each."""
+    snapshot = request.app.state.gateway.snapshot
+    names = [n for n, entry in snapshot.models.items() if entry.state == "active"]
+    found = [_describe(request.app.state.gateway, name) for name in (*names, *snapshot.aliases)]
+    return {"object": "list", "data": found}
 
 
 @router.get("/v1/models/{name}")
 async def get_model(request: Request, name: str) -> dict[str, Any]:
-    """One model."""
-    gateway: Gateway = request.app.state.gateway
-    return _describe(gateway, find_model(gateway.snapshot, name))
+    """One model or alias."""
+    return _describe(request.app.state.gateway, name)
 
 
-def _describe(gateway: Gateway, entry: ModelEntry) -> dict[str, Any]:
+def _describe(gateway: Gateway, name: str) -> dict[str, Any]:
+    alias = gateway.snapshot.aliases.get(name)
+    if alias is not None:
+        return _describe_alias(gateway.snapshot, alias)
+    entry = find_model(gateway.snapshot, name)
     workers = workers_of(gateway.snapshot, entry.name)
     return {
         "id": entry.name,
@@ -44,6 +50,7 @@ def _describe(gateway: Gateway, entry: ModelEntry) -> dict[str, Any]:
         "flops": entry.flops.model_dump(),
         "accuracy": {name: i.model_dump() for name, i in entry.accuracy.items()},
         "job": entry.job,
+        "state": entry.state,
         "ready": any(worker.status == "ready" for worker in workers),
         "workers": [
             worker.model_dump(include={"status", "restarts", "error"}) for worker in workers
@@ -51,11 +58,27 @@ def _describe(gateway: Gateway, entry: ModelEntry) -> dict[str, Any]:
     }
 
 
+def _describe_alias(snapshot: Snapshot, alias: Alias) -> dict[str, Any]:
+    canary = alias.canary
+    return {
+        "id": alias.name,
+        "object": "model",
+        "created": int(alias.updated),
+        "owned_by": "infoprune",
+        "variant": "alias",
+        "targets": [target.model_dump() for target in alias.targets],
+        "canary": None if canary is None else {canary.candidate: canary.percent},
+        "ready": any(target.model in snapshot.ready_models for target in alias.targets),
+    }
+
+
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     gateway: Gateway = request.app.state.gateway
-    return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    files = ReplicaFiles.of(gateway.settings)
+    content = await asyncio.to_thread(exposition, gateway.metrics.registry, files)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/health")

@@ -1,23 +1,31 @@
-"""What the gateway's endpoints share: the last registry snapshot, metrics, the worker session."""
+"""What the gateway's endpoints share: registry snapshot, keys, workers, limits, requests in hand."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 
-import aiohttp
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.gateway.auth import Keyring
+from service.gateway.body import ByteBudget
+from service.gateway.call import Call
+from service.gateway.discovery import Elsewhere
+from service.gateway.exchange import Observer
+from service.gateway.fetch import ImageFetcher
+from service.gateway.pool import Pool, Slot
+from service.gateway.probes import Prober
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords
+from service.keys import KeyStore
 from service.registry import Registry, Snapshot
 from service.settings import Settings
 from service.telemetry import Metrics
 
 log = structlog.get_logger()
+SWEEP_S = 0.25
 
 
 @dataclass
@@ -26,33 +34,106 @@ class Gateway:
 
     settings: Settings
     redis: Redis
-    session: aiohttp.ClientSession
     metrics: Metrics = field(default_factory=Metrics)
     snapshot: Snapshot = field(default_factory=Snapshot)
     store_reachable: bool = False
-    load: Counter[str] = field(default_factory=Counter)
-    """Requests in flight by worker id."""
+    observers: list[Observer] = field(default_factory=list)
+    """They hear of every answered request."""
+    calls: set[Call] = field(default_factory=set)
+    """Requests in hand."""
+    draining: bool = False
 
     def __post_init__(self) -> None:
-        self.queue = JobQueue(self.redis, job_timeout_s=self.settings.job_timeout_s)
+        settings = self.settings
+        self.queue = JobQueue(
+            self.redis, job_timeout_s=settings.job_timeout_s, job_ttl_s=settings.job_ttl_s
+        )
+        self.keys = Keyring(enabled=settings.auth == "keys")
+        self.bytes = ByteBudget(settings.max_bytes_in_flight)
+        self.pool = Pool(settings, self._worker_changed, self._standing_changed)
+        self.images = ImageFetcher(settings, self.bytes)
+        self._elsewhere = Elsewhere(settings.workers)
+        self._prober = Prober(settings)
         self._registry = Registry(self.redis)
         self._records = JobRecords(self.redis)
+        self._key_store = KeyStore(self.redis)
 
     async def refresh(self) -> None:
-        """Read the registry and the jobs once; while Redis is away the last reading stays."""
+        """Read the store once; while Redis is away the last reading stays."""
+        await self._elsewhere.resolve()
         try:
-            self.snapshot = await asyncio.to_thread(self._registry.snapshot)
+            read = await asyncio.to_thread(self._registry.snapshot)
             self.metrics.show_jobs(await asyncio.to_thread(self._records.list))
+            self.keys.replace(await asyncio.to_thread(self._key_store.list))
         except RedisError as error:
             if self.store_reachable:
-                log.warning("redis is away", error=str(error))
+                log.warning("redis is away", error=type(error).__name__)
             self.store_reachable = False
-            return
-        self.store_reachable = True
+            read = self._elsewhere.without(self.snapshot)
+        else:
+            self.store_reachable = True
+        self.snapshot = self._elsewhere.added_to(read)
+        self.pool.sync(self.snapshot)
         self.metrics.show_snapshot(self.snapshot)
+        self._show_pool()
 
     async def poll(self) -> None:
         """Refresh until cancelled."""
         while True:
             await asyncio.sleep(self.settings.registry_poll_s)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # one bad record must not end all later readings
+                log.exception("the registry could not be read")
+
+    async def sweep(self) -> None:
+        """End what takes too long, and serve those who wait, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            for call in list(self.calls):
+                reason = call.overdue(now)
+                if reason is not None:
+                    call.abort(reason)
+            self.pool.pump()
+
+    def drain(self) -> None:
+        """Take nothing new; what is in hand may go on for `drain_timeout_s`."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.settings.drain_timeout_s, self._abort_all)
+
+    async def close(self) -> None:
+        """Stop probing and close connections."""
+        self._prober.close()
+        self.pool.close()
+        await self.images.close()
+
+    def _abort_all(self) -> None:
+        for call in list(self.calls):
+            call.abort("drain")
+
+    def _worker_changed(self, slot: Slot, joined: bool) -> None:
+        if joined:
+            self._prober.add(slot)
+        else:
+            self._prober.remove(slot)
+
+    def _standing_changed(self, slot: Slot) -> None:
+        ejected = slot.health.ejected
+        log.warning("worker ejected" if ejected else "worker is back", model=slot.model, id=slot.id)
+        if ejected:
+            self.metrics.ejections.labels(slot.model).inc()
+        self.pool.pump()
+        self._show_pool()
+
+    def _show_pool(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self.metrics.bytes_in_flight.set(self.bytes.held)
+        self.metrics.trusted.clear()
+        self.metrics.waiting.clear()
+        for name, pool in self.pool.models.items():
+            trusted = sum(slot.trusted(now) for slot in pool.slots)
+            self.metrics.trusted.labels(name).set(trusted)
+            self.metrics.waiting.labels(name).set(len(pool.queue) + len(pool.later))

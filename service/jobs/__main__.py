@@ -1,12 +1,13 @@
-"""The job runner: `python -m service.jobs`. Takes jobs from the queue, one at a time."""
+"""The job runner: `python -m service.jobs`. Takes jobs from the queue, one or several at a time."""
 
 from __future__ import annotations
 
 from redis import Redis
 from rq import SpawnWorker
 from rq.serializers import JSONSerializer
+from rq.worker_pool import WorkerPool
 
-from service.jobs.queue import QUEUE
+from service.jobs.queue import QUEUES
 from service.jobs.sweeper import Sweeper
 from service.settings import Settings
 from service.telemetry import configure_logging
@@ -17,14 +18,25 @@ def main() -> None:
     settings = Settings()
     configure_logging()
     settings.models_dir.mkdir(parents=True, exist_ok=True)
-    redis = Redis.from_url(settings.require_redis_url())
-    sweeper = Sweeper(Redis.from_url(settings.require_redis_url()), settings.models_dir)
+    url = settings.require_redis_url()
+    sweeper = Sweeper(Redis.from_url(url), settings)
     sweeper.start()
-    worker = SpawnWorker([QUEUE], connection=redis, serializer=JSONSerializer)
     try:
-        worker.work(logging_level="WARNING")
+        work(Redis.from_url(url), list(QUEUES.values()), settings.job_concurrency)
     finally:
         sweeper.stop()
+
+
+def work(redis: Redis, queues: list[str], concurrency: int) -> None:
+    """Take jobs, those of the first queue first."""
+    if concurrency == 1:
+        worker = SpawnWorker(queues, connection=redis, serializer=JSONSerializer)
+        worker.work(logging_level="WARNING")
+        return
+    pool = WorkerPool(
+        queues, redis, num_workers=concurrency, worker_class=SpawnWorker, serializer=JSONSerializer
+    )
+    pool.start(logging_level="WARNING")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,13 @@
-"""How far a job is, in percent and seconds: pure, but for the one class that writes it down."""
+"""How far a job is, in percent and seconds. Pure."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from compressor.errors import Cancelled
 from compressor.job import STAGES, Stage
 from compressor.recipe import Recipe
 from compressor.search import TRIES
-from service.jobs.records import JobRecords
 
-PROGRESS_EVERY_S = 0.5
 _SETTLED = 2.0
 """Percent and seconds after which a rate means something."""
 
@@ -59,37 +55,3 @@ def seconds_left(began: float, percent: float, elapsed_s: float) -> float | None
     if gained < _SETTLED or elapsed_s < _SETTLED:
         return None
     return elapsed_s * (100.0 - percent) / gained
-
-
-class Reporter:
-    """Writes progress to the record, at most twice a second; stops a job that lost its token."""
-
-    def __init__(
-        self,
-        records: JobRecords,
-        job_id: str,
-        token: str,
-        recipe: Recipe,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._records, self._job_id, self._token = records, job_id, token
-        self._weights = stage_weights(recipe)
-        self._clock = clock
-        self._told: tuple[str, float] = ("", 0.0)
-        self._first: tuple[float, float] | None = None  # (seconds, percent) of the first report
-
-    def __call__(self, stage: Stage, share: float) -> None:
-        """Hear a stage and the share of it that is done.
-
-        Raises:
-            Cancelled: another execution, or nobody, may run this job.
-        """
-        now = self._clock()
-        if stage == self._told[0] and now - self._told[1] < PROGRESS_EVERY_S:
-            return
-        self._told = (stage, now)
-        percent = overall(stage, share, self._weights)
-        self._first = self._first or (now, percent)
-        left = seconds_left(self._first[1], percent, now - self._first[0])
-        if not self._records.progress(self._job_id, self._token, stage, percent, left):
-            raise Cancelled

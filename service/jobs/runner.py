@@ -1,23 +1,28 @@
 """One compression job, run by RQ in a process of its own: claim, compress, register, end.
 
-The only module of the service that imports the compressor's pipeline.
+With `execution.py` the only module of the service that imports the compressor's pipeline.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import traceback
 from pathlib import Path
 
 import structlog
 from redis import Redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
 
 from compressor.errors import Cancelled, CompressorError
 from compressor.inspect import inspect
 from compressor.pipeline import compress
 from compressor.recipe import parse_recipe
 from compressor.report import Side
-from service.jobs.progress import Reporter
+from service.jobs.execution import Execution, Superseded
 from service.jobs.records import JobRecord, JobRecords
+from service.jobs.transfer import fetch_model, store_model
 from service.latency.measure import latency_table
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
@@ -28,53 +33,79 @@ log = structlog.get_logger()
 def run_job(job_id: str) -> None:
     """What RQ calls. Its outcome is in the job's record; RQ's own is not looked at."""
     settings = Settings()
-    redis = Redis.from_url(settings.require_redis_url())
-    records, registry = JobRecords(redis), Registry(redis)
+    # Half a minute of patience where a job reads what it cannot do without.
+    patient = Retry(ExponentialBackoff(cap=5.0, base=0.1), 12)
+    redis = Redis.from_url(settings.require_redis_url(), retry=patient)
+    # Progress and signs of life do not wait: the next one will do.
+    eager = Redis.from_url(
+        settings.require_redis_url(), socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
+    )
+    records = JobRecords(redis, ttl_s=settings.job_ttl_s)
     token = records.claim(job_id)
     record = records.get(job_id)
     if token is None or record is None:
-        log.info("job not run", job=job_id, reason="over or unknown")
+        log.info("job not run", job=job_id, reason="over, unknown, or run by another")
         return
+    eager_records = JobRecords(eager, ttl_s=settings.job_ttl_s)
+    with Execution(eager_records, job_id, token, parse_recipe(record.recipe)) as execution:
+        execution.note(f"attempt {record.attempt} of {record.name} begins")
+        _run(record, execution, Registry(redis), settings)
+
+
+def _run(record: JobRecord, execution: Execution, registry: Registry, settings: Settings) -> None:
+    """Compress; whatever happens, the job's owner is told in one sentence."""
     try:
-        entry = _compress(record, token, records, registry, settings)
-    except Cancelled:
-        log.info("job stopped", job=job_id)
+        entry = _compress(record, execution, registry, settings)
+    except (Cancelled, Superseded) as stop:
+        log.info("job stopped", job=record.id, reason=type(stop).__name__)
     except CompressorError as error:
-        records.end(job_id, "failed", token=token, error=str(error))
+        execution.note(str(error))
+        execution.end("failed", error=str(error))
     except MemoryError:
-        records.end(job_id, "failed", token=token, error="The job ran out of memory.")
-    except Exception as error:  # the job's boundary: whatever it was, its owner is told
-        log.exception("job failed", job=job_id)
+        execution.end("failed", error="The job ran out of memory.")
+    except Exception as error:  # the job's boundary
+        log.exception("job failed", job=record.id)
+        execution.note(traceback.format_exc())
         sentence = f"The job failed unexpectedly: {type(error).__name__}: {error}"
-        records.end(job_id, "failed", token=token, error=sentence.splitlines()[0][:300])
+        execution.end("failed", error=sentence.splitlines()[0][:300])
     else:
-        log.info("job finished", job=job_id, model=entry.name)
+        execution.note(f"finished: {entry.name}")
+        log.info("job finished", job=record.id, model=entry.name)
 
 
 def _compress(
-    record: JobRecord, token: str, records: JobRecords, registry: Registry, settings: Settings
+    record: JobRecord, execution: Execution, registry: Registry, settings: Settings
 ) -> ModelEntry:
     """Compress and register. Nothing is registered once another execution or a cancel came first."""
     original = registry.model(record.model)
     if original is None:
         raise CompressorError(f"Model {record.model!r} is no longer registered.")
+    source = fetch_model(original, settings)
     target = model_directory(settings, record.name)
-    recipe = parse_recipe(record.recipe)
-    report = compress(
-        original.path,
-        recipe,
+    result = compress(
+        source,
+        execution.recipe,
         target,
-        progress=Reporter(records, record.id, token, recipe),
+        progress=execution,
         measure_latency=lambda model, progress: latency_table(
             model, settings.cache_dir, progress=progress
         ),
     )
-    entry = compressed_entry(record, target, report.compressed)
-    if not records.end(record.id, "finished", token=token, report=report.to_json()):
-        shutil.rmtree(target, ignore_errors=True)
-        raise Cancelled
-    registry.put_model(original.model_copy(update={"accuracy": _accuracy(report.original)}))
-    registry.put_model(entry)
+    report = result.to_json()
+    entry = compressed_entry(record, target, result.compressed, report)
+    if settings.checkpoint_store is not None:
+        location = store_model(target, settings.checkpoint_store)
+        entry = entry.model_copy(update={"location": location})
+    if execution.end("finished", report=report, model=entry) == "refused":
+        refused = execution.refused()
+        if isinstance(refused, Cancelled):
+            shutil.rmtree(target, ignore_errors=True)
+        raise refused
+    accuracy = _accuracy(result.original)
+    registry.update_model(
+        original.name,
+        lambda known: known.model_copy(update={"accuracy": known.accuracy | accuracy}),
+    )
     return entry
 
 
@@ -99,8 +130,11 @@ def model_directory(settings: Settings, name: str) -> Path:
     return settings.models_dir.resolve() / name
 
 
-def compressed_entry(record: JobRecord, path: Path, side: Side) -> ModelEntry:
-    """The registry entry of a job's result."""
+def compressed_entry(
+    record: JobRecord, path: Path, side: Side, report: dict[str, object]
+) -> ModelEntry:
+    """The registry entry of a job's result, with its lineage."""
+    plan = json.loads((path / "config.json").read_text()).get("compression", {})
     return ModelEntry(
         name=record.name,
         path=str(path),
@@ -110,6 +144,10 @@ def compressed_entry(record: JobRecord, path: Path, side: Side) -> ModelEntry:
         flops=Flops.model_validate(side.flops.to_json()),
         accuracy=_accuracy(side),
         job=record.id,
+        recipe=record.recipe,
+        plan_sha256=plan.get("plan_sha256"),
+        measured=report,
+        report=str(path / "report.json"),
     )
 
 

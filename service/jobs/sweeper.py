@@ -1,4 +1,6 @@
-"""Clean up behind jobs whose process is gone: killed, out of memory, or stopped.
+"""Look after jobs whose process is gone: killed, out of memory, or with its whole machine.
+
+They are started again, and go on with what the work directory holds.
 
 RQ cleans up abandoned jobs only while a live worker does; so this runs beside it, and also looks at
 what a killed process leaves on disk.
@@ -9,7 +11,6 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from pathlib import Path
 
 import structlog
 from redis import Redis
@@ -18,7 +19,9 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from service.jobs.queue import enqueue
 from service.jobs.records import FINAL, JobRecord, JobRecords
+from service.settings import Settings
 
 log = structlog.get_logger()
 
@@ -27,14 +30,25 @@ GRACE_S = 10.0  # between claiming or enqueueing a job and its being visible in 
 LEFTOVER_AGE_S = 5.0
 
 
-def is_abandoned(record: JobRecord, rq_status: JobStatus | None, now: float) -> bool:
-    """Whether a job that is not over has nobody who works on it. Pure."""
+def is_abandoned(
+    record: JobRecord, rq_status: JobStatus | None, now: float, *, alive: bool
+) -> bool:
+    """Whether a job that is not over has nobody who works on it. Pure.
+
+    Args:
+        record: the job.
+        rq_status: what RQ says of this attempt; RQ hears at once of a work horse that died.
+        now: seconds since the epoch.
+        alive: whether an execution gave a sign of life lately; it does not where the whole runner died.
+    """
     if record.status in FINAL:
         return False
-    since = record.started or record.created
-    if rq_status is None:
-        return now - since > GRACE_S
-    return rq_status in DEAD
+    since = record.started if record.status == "running" else record.queued
+    if rq_status in DEAD:
+        return True
+    if record.status == "running":
+        return not alive and now - (since or record.created) > GRACE_S
+    return rq_status is None and now - (since or record.created) > GRACE_S
 
 
 def owner_of(leftover: str) -> str:
@@ -47,11 +61,13 @@ def owner_of(leftover: str) -> str:
 class Sweeper(threading.Thread):
     """Looks every few seconds until stopped."""
 
-    def __init__(self, redis: Redis, models_dir: Path, *, every_s: float = 2.0) -> None:
+    def __init__(self, redis: Redis, settings: Settings, *, every_s: float = 2.0) -> None:
         super().__init__(name="sweeper", daemon=True)
-        self._redis, self._models_dir, self._every_s = redis, models_dir, every_s
-        self._records = JobRecords(redis)
+        self._redis, self._settings, self._every_s = redis, settings, every_s
+        self._records = JobRecords(redis, ttl_s=settings.job_ttl_s)
         self._stopped = threading.Event()
+        self._since = time.monotonic()
+        """When Redis could be reached again: a sign of life needs time to come back."""
 
     def run(self) -> None:
         """Sweep until `stop`; Redis may be away meanwhile."""
@@ -60,6 +76,9 @@ class Sweeper(threading.Thread):
                 self.sweep()
             except RedisError:
                 log.warning("sweep postponed", reason="redis is away")
+                self._since = time.monotonic()
+            except Exception:  # the next sweep must come, whatever this one met
+                log.exception("sweep failed")
 
     def stop(self) -> None:
         """End the thread soon."""
@@ -69,16 +88,34 @@ class Sweeper(threading.Thread):
         """One pass over all jobs and the models' directory."""
         now = time.time()
         jobs = self._records.list()
+        rested = time.monotonic() - self._since > GRACE_S
         for record in jobs:
-            if is_abandoned(record, self._rq_status(record.id), now):
-                log.warning("job abandoned", job=record.id)
-                self._records.end(
-                    record.id,
-                    "failed",
-                    error="The job's process ended early: it was killed or ran out of memory.",
-                )
-        running = {record.name for record in jobs if record.status == "running"}
-        self._remove_leftovers(running, now)
+            if record.status in FINAL:
+                continue
+            alive = not rested or self._records.is_alive(record.id)
+            if is_abandoned(record, self._rq_status(record.queue_id), now, alive=alive):
+                self._give_up(record)
+        going_on = {record.name for record in self._records.list() if record.status not in FINAL}
+        self._remove_leftovers(going_on, now)
+
+    def _give_up(self, record: JobRecord) -> None:
+        """Start an abandoned job again, or fail it after its last attempt."""
+        attempts = self._settings.job_attempts
+        if record.attempt < attempts:
+            again = self._records.requeue(record)
+            if again is None:
+                return  # another sweeper was first
+            log.warning("job starts again", job=record.id, attempt=again.attempt)
+            self._records.log(record.id, f"Its process ended early; attempt {again.attempt}.")
+            enqueue(self._redis, again, job_timeout_s=self._settings.job_timeout_s)
+            return
+        log.warning("job abandoned", job=record.id)
+        times = f"{attempts} times" if attempts > 1 else "once"
+        self._records.end(
+            record.id,
+            "failed",
+            error=f"The job's process ended early, {times}: it was killed or ran out of memory.",
+        )
 
     def _rq_status(self, job_id: str) -> JobStatus | None:
         try:
@@ -87,14 +124,15 @@ class Sweeper(threading.Thread):
             return None
         return job.get_status(refresh=False)
 
-    def _remove_leftovers(self, running: set[str], now: float) -> None:
-        """Remove temporary directories that no running job is writing."""
-        for path in (*self._models_dir.glob(".*.tmp"), *self._models_dir.glob(".*.work")):
+    def _remove_leftovers(self, going_on: set[str], now: float) -> None:
+        """Remove temporary directories of jobs that are over."""
+        models = self._settings.models_dir
+        for path in (*models.glob(".*.tmp"), *models.glob(".*.work")):
             name = owner_of(path.name)
             try:
                 age = now - path.stat().st_mtime
             except FileNotFoundError:
                 continue
-            if name not in running and age > LEFTOVER_AGE_S:
+            if name not in going_on and age > LEFTOVER_AGE_S:
                 log.info("leftover removed", path=str(path))
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Keeps one worker for every registered model: starts, probes, restarts, stops."""
+"""Keeps workers for every registered model: starts, probes, restarts, stops."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from redis.exceptions import RedisError
 
 from service.registry import ModelEntry, Registry, WorkerState, WorkerStatus
 from service.settings import Settings
+from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
 from service.workers.process import GuardedProcess
 from service.workers.vllm_command import Machine, worker_command, worker_environment
@@ -29,9 +31,10 @@ PROBE_TIMEOUT_S = 2.0
 
 @dataclass
 class _Worker:
-    """One model's worker, through all its processes."""
+    """One of a model's workers, through all its processes."""
 
     entry: ModelEntry
+    number: int = 0
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     process: GuardedProcess | None = None
     url: str = ""
@@ -56,32 +59,46 @@ class WorkerManager:
         machine: Machine,
         *,
         command: CommandBuilder = worker_command,
+        roots: Sequence[Path] = (),
     ) -> None:
+        """`roots` are directories that models may lie in, besides those of the settings."""
         self._registry, self._settings, self._machine = registry, settings, machine
         self._command = command
-        self._workers: dict[str, _Worker] = {}
+        self._roots = (*roots, *settings.model_roots, settings.models_dir)
+        self._fetcher = Fetcher(settings)
+        self._workers: dict[tuple[str, int], _Worker] = {}
+        self._leaving: list[tuple[float, _Worker]] = []
         self._models: dict[str, ModelEntry] = {}
 
     def forget_stale(self) -> None:
-        """Remove the workers that an earlier run left in the registry."""
+        """Remove the workers that an earlier run left in the registry; those elsewhere stay."""
         for state in self._registry.snapshot().workers:
-            self._registry.remove_worker(state.id)
+            if state.managed:
+                self._registry.remove_worker(state.id)
 
     def tick(self) -> None:
         """One step."""
         try:
-            self._models = self._registry.snapshot().models
+            self._models = self._fetcher.here(self._registry.snapshot().served_models)
         except RedisError:
             log.warning("workers unchanged", reason="redis is away")
-        for name in [name for name in self._workers if name not in self._models]:
-            self._retire(self._workers.pop(name))
-        for entry in self._models.values():
-            worker = self._workers.setdefault(entry.name, _Worker(entry))
+        wanted = {
+            (entry.name, number): entry
+            for entry in self._models.values()
+            if entry.path and entry.name not in self._settings.workers
+            for number in range(self._settings.workers_per_model)
+        }
+        for key in [key for key in self._workers if key not in wanted]:
+            self._retire(self._workers.pop(key))
+        self._stop_leaving()
+        for key, entry in wanted.items():
+            worker = self._workers.setdefault(key, _Worker(entry, key[1]))
             self._step(worker, entry)
 
     def stop(self) -> None:
         """Stop all workers, at the same time."""
-        running = [w.process for w in self._workers.values() if w.process is not None]
+        workers = [*self._workers.values(), *(worker for _, worker in self._leaving)]
+        running = [w.process for w in workers if w.process is not None]
         for process in running:
             process.ask_to_stop()
         for process in running:
@@ -114,9 +131,15 @@ class WorkerManager:
         return self._machine.cores > 2 or not starting
 
     def _start(self, worker: _Worker, now: float) -> None:
+        if not allowed_path(worker.entry.path, self._roots):
+            worker.failures = worker.failures.after(now, 0.0)
+            worker.error = f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS."
+            self._report(worker, "backoff")
+            return
         port = free_port()
         worker.url, worker.started = f"http://127.0.0.1:{port}", now
-        log_path = self._settings.run_dir / "logs" / f"worker-{worker.entry.name}.log"
+        name = worker.entry.name + (f"-{worker.number}" if worker.number else "")
+        log_path = self._settings.run_dir / "logs" / f"worker-{name}.log"
         worker.process = GuardedProcess(
             self._command(worker.entry, port, self._settings, self._machine),
             env=worker_environment(os.environ, self._machine),
@@ -137,13 +160,22 @@ class WorkerManager:
         log.warning("worker failed", model=worker.entry.name, error=worker.error)
 
     def _retire(self, worker: _Worker) -> None:
-        """Stop the worker of a model that is no longer registered."""
-        if worker.process is not None:
-            worker.process.stop()
+        """Take a worker off the registry, so that gateways send it nothing more.
+
+        Its process ends later: what it has in hand has time to finish.
+        """
         try:
             self._registry.remove_worker(worker.id)
         except RedisError:
             log.warning("worker not forgotten", reason="redis is away")
+        self._leaving.append((time.monotonic() + self._settings.drain_timeout_s, worker))
+
+    def _stop_leaving(self) -> None:
+        now = time.monotonic()
+        for _, worker in [pair for pair in self._leaving if pair[0] <= now]:
+            if worker.process is not None:
+                worker.process.stop()
+        self._leaving = [pair for pair in self._leaving if pair[0] > now]
 
     def _report(self, worker: _Worker, status: WorkerStatus) -> None:
         worker.status = status
@@ -174,6 +206,12 @@ def probe(url: str, model: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def allowed_path(path: str, roots: Sequence[Path]) -> bool:
+    """Whether a model's directory lies in one of the roots, links resolved."""
+    real = Path(path).resolve()
+    return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
 def free_port() -> int:

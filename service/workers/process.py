@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from service.workers import guard
 
 GRACE_S = 10.0
@@ -58,6 +60,14 @@ class GuardedProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         return status
+
+    def kill(self) -> None:
+        """SIGKILL the child and all that it started; nothing can be tidied up."""
+        children = psutil.Process(self.pid).children(recursive=True)
+        for child in children:
+            child.kill()
+        psutil.wait_procs(children)
+        self.stop()
 
     def ask_to_stop(self) -> None:
         """Begin to stop without waiting, so that several can end at the same time."""

@@ -12,7 +12,7 @@ from service.registry import Flops, ModelEntry, Registry, WorkerState
 from service.settings import Settings
 from service.store import EmbeddedValkey
 from service.workers.manager import free_port
-from tests.support.servers import answers, running, wait_until
+from tests.support.servers import answers, gateway_within, running, wait_until
 
 NO_FLOPS = Flops(vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0)
 
@@ -34,12 +34,15 @@ def redis(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     return Settings(
+        auth="off",
         port=free_port(),
         redis_url=redis_url,
         run_dir=tmp_path / "run",
         registry_poll_s=0.05,
+        drain_timeout_s=0.5,
         request_timeout_s=2.0,
         max_body_bytes=100_000,
+        model_roots=(Path("/nowhere"),),
     )
 
 
@@ -58,14 +61,12 @@ def entry(name: str, path: str = "/nowhere") -> ModelEntry:
 
 
 @pytest.fixture
-def gateway(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path) -> Iterator[str]:
+def gateway(settings: Settings, redis: Redis, fake_engine: str) -> Iterator[str]:
     """URL of a gateway with two models: `tiny` is served, `asleep` has a worker that starts."""
     registry = Registry(redis)
     for name in ("tiny", "asleep"):
         registry.put_model(entry(name))
     registry.put_worker(WorkerState(id="w1", model="tiny", url=fake_engine, status="ready"))
     registry.put_worker(WorkerState(id="w2", model="asleep", url=fake_engine, status="starting"))
-    environment = settings.to_environment(settings.require_redis_url())
-    with running("service.gateway", log=tmp_path / "gateway.log", env=environment):
-        wait_until(lambda: answers(settings.port, "/health"))
+    with gateway_within(settings):
         yield settings.gateway_url

@@ -80,13 +80,19 @@ def test_a_model_whose_worker_starts_asks_for_patience(client: openai.OpenAI) ->
     assert caught.value.status_code == 503
 
 
-def test_an_image_by_url_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="is not a data URL") as caught:
+def test_an_image_by_a_private_url_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="an address that is not public") as caught:
         client.chat.completions.create(
             model="tiny", messages=question("?", url="http://127.0.0.1/secret.png")
         )
     assert caught.value.code == "invalid_image"
     assert caught.value.param == "messages[0].content[0].image_url"
+
+
+def test_the_answer_says_which_model_served_it(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="tiny", messages=question("?"))
+    assert raw.headers["x-infoprune-model"] == "tiny"
+    assert raw.headers["x-infoprune-variant"] == "original"
 
 
 def test_the_engines_own_refusals_are_passed_on(client: openai.OpenAI) -> None:

@@ -12,15 +12,19 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.jobs.records import JobRecords
 from service.registry import Flops, Registry
 from service.store import EmbeddedValkey
 from tests.integration.conftest import entry
 from tests.support.servers import wait_until
 
 
-def call(method: str, url: str, body: Any = None) -> tuple[int, Any]:
+def call(
+    method: str, url: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, method=method)
+    sent = {"content-type": "application/json"} | (headers or {})
+    request = urllib.request.Request(url, data, sent, method=method)
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.status, json.loads(response.read())
@@ -91,6 +95,41 @@ def test_a_compressed_model_is_not_compressed_again(gateway: str, redis: Redis) 
 
     assert status == 400
     assert "compress its original 'tiny'" in sentence(answer)
+
+
+def test_a_repeated_request_with_a_key_is_one_job(gateway: str) -> None:
+    def submit(body: Any) -> tuple[int, Any]:
+        return call("POST", f"{gateway}/compress", body, {"Idempotency-Key": "k1"})
+
+    first, second = submit(HALF), submit(HALF)
+    assert first == second
+    assert len(call("GET", f"{gateway}/compress")[1]["data"]) == 1
+    status, answer = submit({**HALF, "recipe": {"flops": 0.4}})
+    assert status == 422
+    assert "'k1' was used for another request" in sentence(answer)
+
+
+def test_a_job_is_followed_to_its_end_and_its_log_is_read(gateway: str, redis: Redis) -> None:
+    _, job = call("POST", f"{gateway}/compress", HALF)
+    records = JobRecords(redis)
+    token = records.claim(job["id"])
+    assert token is not None
+    records.log(job["id"], "stage score")
+    seen = []
+    with urllib.request.urlopen(f"{gateway}/compress/{job['id']}/events", timeout=30) as stream:
+        for line in stream:
+            if line.startswith(b"data:"):
+                seen.append(json.loads(line[5:]))
+                if len(seen) == 1:
+                    records.progress(job["id"], token, "score", 30.0, 12.0)
+                elif len(seen) == 2:
+                    records.end(job["id"], "finished", token=token, report={})
+    assert [(e["status"], e["stage"]) for e in (seen[0], seen[-1])] == [
+        ("running", None), ("finished", "score"),
+    ]  # fmt: skip
+    assert any(e["seconds_left"] for e in seen)
+    assert call("GET", f"{gateway}/compress/{job['id']}/logs")[1] == {"lines": ["stage score"]}
+    assert call("GET", f"{gateway}/compress/none/events")[0] == 404
 
 
 def test_an_unknown_job_is_not_found(gateway: str) -> None:

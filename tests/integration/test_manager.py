@@ -16,6 +16,7 @@ from service.workers.machine import this_machine
 from service.workers.manager import WorkerManager
 from service.workers.vllm_command import Machine
 from tests.integration.conftest import entry
+from tests.support.servers import wait_until
 
 
 def fake_command(model: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:
@@ -74,7 +75,9 @@ def test_an_engine_that_does_not_start_is_reported_with_its_reason(
     assert failed.error == "vLLM ended with status 1: OSError: no such model"
 
 
-def test_the_worker_of_a_forgotten_model_is_stopped(manager: WorkerManager, redis: Redis) -> None:
+def test_the_worker_of_a_forgotten_model_leaves_the_choice_first_and_is_stopped_later(
+    manager: WorkerManager, redis: Redis
+) -> None:
     registry = Registry(redis)
     registry.put_model(entry("a"))
     state = tick_until(manager, redis, "a", "ready")
@@ -82,9 +85,53 @@ def test_the_worker_of_a_forgotten_model_is_stopped(manager: WorkerManager, redi
 
     registry.remove_model("a")
     manager.tick()
-
     assert registry.snapshot().workers == ()
-    assert not psutil.pid_exists(state.pid)
+    assert psutil.pid_exists(state.pid), "what it has in hand may go on"
+
+    def gone() -> bool:
+        manager.tick()
+        return not psutil.pid_exists(state.pid or 0)
+
+    wait_until(gone)
+
+
+def test_a_model_has_as_many_workers_as_the_settings_say(redis: Redis, settings: Settings) -> None:
+    two = settings.model_copy(update={"workers_per_model": 2})
+    manager = WorkerManager(Registry(redis), two, this_machine(), command=fake_command)
+    try:
+        Registry(redis).put_model(entry("a"))
+
+        def both_ready() -> bool:
+            manager.tick()
+            states = Registry(redis).snapshot().workers
+            return [state.status for state in states] == ["ready", "ready"]
+
+        wait_until(both_ready)
+        assert len({state.url for state in Registry(redis).snapshot().workers}) == 2
+    finally:
+        manager.stop()
+
+
+def test_a_model_outside_the_allowed_directories_is_not_started(
+    manager: WorkerManager, redis: Redis
+) -> None:
+    Registry(redis).put_model(entry("a", path="/nowhere/../etc"))
+    refused = tick_until(manager, redis, "a", "backoff")
+    assert refused.error is not None
+    assert "INFOPRUNE_MODEL_ROOTS" in refused.error
+    assert refused.pid is None
+
+
+def test_workers_elsewhere_are_neither_started_nor_forgotten(
+    manager: WorkerManager, redis: Redis
+) -> None:
+    registry = Registry(redis)
+    registry.put_model(entry("far", path=""))
+    far = WorkerState(id="far", model="far", url="http://x", status="ready", managed=False)
+    registry.put_worker(far)
+    manager.forget_stale()
+    manager.tick()
+    assert registry.snapshot().workers == (far,)
 
 
 def test_workers_run_on_while_redis_is_away(manager: WorkerManager, redis: Redis) -> None:

@@ -23,10 +23,19 @@ def create_fake(name: str) -> FastAPI:
     """The application; `app.state.cancelled` counts the requests whose client went away."""
     app = FastAPI()
     app.state.cancelled = 0
+    app.state.last = None
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [{"id": name, "object": "model"}]}
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    @app.get("/last")
+    async def last() -> Any:
+        return app.state.last
 
     @app.get("/cancelled")
     async def cancelled() -> int:
@@ -34,7 +43,7 @@ def create_fake(name: str) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        body = await request.json()
+        body = app.state.last = await request.json()
         text = json.dumps(body["messages"])
         if "reject" in text:
             error = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400}
@@ -48,6 +57,12 @@ def create_fake(name: str) -> FastAPI:
         message = {"role": "assistant", "content": "yes"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return JSONResponse(_completion(name, "chat.completion", [choice], USAGE))
+
+    @app.post("/v1/completions")
+    async def complete(request: Request) -> Any:
+        app.state.last = await request.json()
+        choice = {"index": 0, "text": " upon", "finish_reason": "stop"}
+        return _completion(name, "text_completion", [choice], USAGE)
 
     return app
 

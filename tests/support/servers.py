@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
+
+from service.gateway.__main__ import DrainingServer
+from service.gateway.app import create_app
+from service.settings import Settings
 from service.workers.process import GuardedProcess
+from tests.support.faulty_engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_until(holds: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+def wait_until(holds: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Poll until a condition holds; an assertion error where it never does."""
     deadline = time.monotonic() + timeout_s
     while not holds():
@@ -47,3 +55,49 @@ def running(
         yield process
     finally:
         process.stop()
+
+
+@contextmanager
+def gateway_within(settings: Settings) -> Iterator[None]:
+    """The real gateway in a thread of this process, which starts in a moment, until the block ends."""
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) + 3,
+    )  # fmt: skip
+    server = DrainingServer(config, app)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        assert server.started
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def engine_within(*, delay_s: float = 0.02) -> Iterator[str]:
+    """A faulty engine in a thread of this process; its URL."""
+    loop = asyncio.new_event_loop()
+    engine = Engine(delay_s)
+    opening = asyncio.start_server(engine.serve, "127.0.0.1", 0, limit=2**20, backlog=2048)
+    server = loop.run_until_complete(opening)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.run_until_complete(_end_tasks())
+        loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

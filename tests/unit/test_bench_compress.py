@@ -102,7 +102,7 @@ def test_whitening_keeps_outputs_nearer_than_plain_svd(job: Job, cost: FlopsCost
     gram = moments[name].gram[:-1, :-1]
     losses = []
     for given in (None, moments):
-        changed = copy.deepcopy(model)
+        changed: Any = copy.deepcopy(model)
         surgery.factor(changed, job.specs, ranks, given)
         layer = changed.get_submodule(name)
         gap = weight - layer.out_factor.weight.double() @ layer.in_factor.weight.double()
@@ -114,7 +114,7 @@ def test_signals_follow_the_loss(job: Job) -> None:
     """A group whose output matrix is zero has no first-order effect; its entropy stays."""
     model: Any = assemble(job.source, torch.float32)
     spec = next(s for s in job.specs if s.name == "language")
-    block = spec.blocks(model)[2]
+    block: Any = spec.blocks(model)[2]
     rows = spec.group * spec.head_dim
     block.get_submodule("self_attn.o_proj").weight.data[:, rows : 2 * rows] = 0
     model.set_attn_implementation("eager")

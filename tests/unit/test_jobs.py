@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any, cast
 
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rq.job import JobStatus as RqStatus
 
-from compressor.errors import Cancelled
 from compressor.job import STAGES, Stage
 from compressor.recipe import parse_recipe
 from service.errors import InvalidRequestError
-from service.jobs.progress import Reporter, overall, seconds_left, stage_weights
+from service.gateway.compression import event_of
+from service.jobs.execution import Execution, Superseded
+from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecord, JobRecords, JobStatus
 from service.jobs.sweeper import GRACE_S, is_abandoned, owner_of
 from service.schemas import parse_compress_request
@@ -57,6 +59,12 @@ class Told:
     def __init__(self, *, accepts: bool = True) -> None:
         self.accepts, self.heard = accepts, list[tuple[str, float, float | None]]()
 
+    def log(self, job_id: str, line: str) -> None:
+        """Not noted."""
+
+    def get(self, job_id: str) -> None:
+        """No record: somebody else has the job."""
+
     def progress(
         self, job_id: str, token: str, stage: str, percent: float, left: float | None
     ) -> bool:
@@ -68,7 +76,7 @@ class Told:
 def test_progress_is_told_twice_a_second_at_the_most_and_at_every_stage() -> None:
     told, times = Told(), iter([0.0, 0.1, 0.6, 10.0, 10.1])
     recipe = parse_recipe({"flops": 0.5, "evaluation": {"samples": 0}})
-    reporter = Reporter(cast("JobRecords", told), "1", "t", recipe, lambda: next(times))
+    reporter = Execution(cast("JobRecords", told), "1", "t", recipe, lambda: next(times))
 
     for stage, share in (("calibrate", 0.0), ("calibrate", 0.1), ("calibrate", 0.2)):
         reporter(cast("Stage", stage), share)
@@ -81,53 +89,69 @@ def test_progress_is_told_twice_a_second_at_the_most_and_at_every_stage() -> Non
 
 
 def test_a_job_that_lost_its_token_is_stopped() -> None:
-    reporter = Reporter(
+    reporter = Execution(
         cast("JobRecords", Told(accepts=False)), "1", "t", parse_recipe({"flops": 0.5})
     )
-    with pytest.raises(Cancelled):
+    with pytest.raises(Superseded):
         reporter("calibrate", 0.0)
 
 
-def record(status: JobStatus, *, started: float | None = None) -> JobRecord:
-    return JobRecord(
-        id="1", model="m", name="n", recipe={}, status=status, created=100.0, started=started
-    )
+def record(status: JobStatus, **changes: Any) -> JobRecord:
+    fields = {"id": "1", "model": "m", "name": "n", "recipe": {}, "created": 100.0}
+    return JobRecord.model_validate({**fields, "status": status, **changes})
 
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
 def test_a_job_that_is_over_is_never_abandoned(status: JobStatus) -> None:
-    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9)
+    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9, alive=False)
 
 
 @pytest.mark.parametrize(
-    ("rq_status", "abandoned"),
+    ("rq_status", "alive", "waited_s", "abandoned"),
     [
-        (RqStatus.QUEUED, False),
-        (RqStatus.STARTED, False),
-        (RqStatus.FAILED, True),
-        (RqStatus.STOPPED, True),
-        (RqStatus.FINISHED, True),
+        (RqStatus.STARTED, True, 1e6, False),
+        (RqStatus.STARTED, False, GRACE_S - 1, False),
+        (RqStatus.STARTED, False, GRACE_S + 1, True),
+        (RqStatus.FAILED, True, 1, True),
+        (RqStatus.STOPPED, False, 1, True),
+        (RqStatus.FINISHED, False, 1, True),
+        (None, True, 1e6, False),
     ],
 )
-def test_a_running_job_is_abandoned_once_its_execution_is_over(
-    rq_status: RqStatus, abandoned: bool
+def test_a_running_job_is_abandoned_once_its_process_or_its_runner_is_dead(
+    rq_status: RqStatus | None, alive: bool, waited_s: float, abandoned: bool
 ) -> None:
-    assert is_abandoned(record("running", started=100.0), rq_status, 101.0) == abandoned
+    running = record("running", started=100.0)
+    assert is_abandoned(running, rq_status, 100.0 + waited_s, alive=alive) == abandoned
 
 
 def test_a_job_that_the_queue_forgot_is_abandoned_after_a_grace() -> None:
-    assert not is_abandoned(record("queued"), None, 100.0 + GRACE_S - 1)
-    assert is_abandoned(record("queued"), None, 100.0 + GRACE_S + 1)
+    queued = record("queued", queued=200.0)
+    assert not is_abandoned(queued, None, 200.0 + GRACE_S - 1, alive=False)
+    assert is_abandoned(queued, None, 200.0 + GRACE_S + 1, alive=False)
+    assert not is_abandoned(queued, RqStatus.QUEUED, 1e9, alive=False)
+
+
+def test_an_event_says_everything_in_one_line_of_json() -> None:
+    event = event_of(record("running", percent=50.0, stage="prune", seconds_left=10.0))
+    name, data, *rest = event.split("\n")
+    assert (name, rest) == ("event: running", ["", ""])
+    content = json.loads(data.removeprefix("data: "))
+    assert (content["stage"], content["percent"], content["seconds_left"]) == ("prune", 50.0, 10.0)
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
         ({"recipe": {}}, "The key 'model' is missing; the body needs model and recipe."),
-        ({"model": "m", "recipe": {}, "nam": 1}, "Unknown key 'nam'; known: model, recipe, name."),
+        (
+            {"model": "m", "recipe": {}, "nam": 1},
+            "Unknown key 'nam'; known: model, recipe, name,",
+        ),
         ({"model": "m", "recipe": {}, "name": "../x"}, "A name has letters, digits"),
         ({"model": "m", "recipe": {}, "name": "-x"}, "A name has letters, digits"),
         ({"model": 1, "recipe": {}}, "model: "),
+        ({"model": "m", "recipe": {}, "priority": 1}, "The priority is high, normal or low."),
         ([], "The body: "),
     ],
 )

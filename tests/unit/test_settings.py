@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import read_settings
+from service.command import read_settings
 from service.errors import SettingsError
 from service.settings import Settings
 

@@ -48,3 +48,18 @@ def test_what_is_no_completion_passes_as_it_came() -> None:
     assert events.feed(odd) == odd
     assert events.feed(b"data: cut") == b""
     assert events.flush() == b"data: cut"
+
+
+def test_events_that_end_in_crlf_are_not_held_back() -> None:
+    events = UsageFilter(keep_usage=False)
+    for event in (ROLE, TOKEN, DONE):
+        crlf = event.replace(b"\n", b"\r\n")
+        assert events.feed(crlf) == crlf
+    assert events.finished
+
+
+def test_text_is_gathered_where_it_is_wanted() -> None:
+    events = UsageFilter(keep_usage=False, keep_text=True)
+    events.feed(ROLE + TOKEN)
+    events.feed(TOKEN + event(choices=[{"text": "!"}]))
+    assert "".join(events.text) == "yes\u00e9yes\u00e9!"

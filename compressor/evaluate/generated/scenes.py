@@ -95,7 +95,7 @@ def ask(scene: Scene, rng: np.random.Generator, kinds: Sequence[Asker] | None = 
     """One question about a scene: first its kind is drawn, of all or of `kinds`, then one of it."""
     chosen = KINDS if kinds is None else kinds
     while True:
-        found = chosen[rng.integers(len(chosen))](scene, rng)
+        found = _pick(chosen, rng)(scene, rng)
         if found is not None:
             return found
 

@@ -1,0 +1,1 @@
+"""What a gateway adds to a request: ours, a bare pass-through, LiteLLM and vllm-router in one run."""

@@ -1,0 +1,53 @@
+"""What all of the service's commands share: settings, and errors in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from pydantic import ValidationError
+from redis import Redis
+
+from service.errors import ServiceError, SettingsError
+from service.settings import Settings
+from service.store import embedded_url
+
+
+def read_settings(**defaults: object) -> Settings:
+    """Settings from the environment; `defaults` hold where it does not say.
+
+    Raises:
+        SettingsError: a value is wrong; names the variable.
+    """
+    try:
+        return Settings(**{k: v for k, v in defaults.items() if not _is_set(k)})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        if not name:  # several settings do not go together
+            raise SettingsError(f"{first['msg'].removeprefix('Value error, ')}.") from error
+        raise SettingsError(f"The setting {name} is wrong: {first['msg'].lower()}.") from error
+
+
+def _is_set(name: str) -> bool:
+    return getattr(Settings(), name) != Settings.model_fields[name].default
+
+
+def connect_store(settings: Settings) -> Redis:
+    """The store of the service that runs with these settings.
+
+    Raises:
+        StoreError: none was named, and none was started in the run directory.
+    """
+    return Redis.from_url(settings.redis_url or embedded_url(settings.run_dir / "valkey"))
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """End the program with status 1 and the error's sentence on standard error."""
+    try:
+        yield
+    except ServiceError as error:
+        typer.echo(f"infoprune: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,52 @@
+"""The first to see a request: keys and limits for every path, then the hot endpoints, then FastAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import ServiceError
+from service.gateway.body import limited
+from service.gateway.errors import error_body, error_headers
+from service.gateway.state import Gateway
+
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Front:
+    """An ASGI application in front of another."""
+
+    def __init__(
+        self, app: ASGIApp, gateway: Callable[[], Gateway], hot: Mapping[str, Endpoint]
+    ) -> None:
+        self._app, self._gateway, self._hot = app, gateway, hot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        gateway, path = self._gateway(), scope["path"]
+        try:
+            lease = gateway.keys.admit(path, dict(scope["headers"]))
+        except ServiceError as error:
+            gateway.metrics.refused.labels(error.code).inc()
+            headers = error_headers(error)
+            start = {"type": "http.response.start", "status": error.status, "headers": headers}
+            await send(start)
+            await send({"type": "http.response.body", "body": error_body(error)})
+            return
+        if lease.name is not None:
+            scope.setdefault("state", {})["key_name"] = lease.name
+        with lease:
+            endpoint = self._hot.get(path) if scope["method"] == "POST" else None
+            if endpoint is not None:
+                await endpoint(scope, receive, send)
+            else:
+                limit = gateway.settings.max_body_bytes
+                await self._app(scope, limited(receive, limit), send)
+
+    def drain(self) -> None:
+        """The gateway is about to stop."""
+        self._gateway().drain()

@@ -1,0 +1,402 @@
+"""`POST /v1/chat/completions` and `/v1/completions`: read, choose, forward, relay, observe.
+
+A request goes through this file from top to bottom:
+
+    __call__           ends it with an answer, whatever happens
+    _serve             reads the body, chooses the model, fetches images
+    _forward           chooses a worker, and another one if the first fails before the client got a byte
+    _attempt           asks one worker
+    _answer, _stream   pass on what it says
+
+Raw ASGI: the body is decoded once, for a few fields, and passed on as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from service.errors import (
+    DrainingError,
+    OverloadedError,
+    RequestTimeoutError,
+    ServiceError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    WorkerNotReadyError,
+)
+from service.gateway.ask import Ask, AskReader, ImagePlace, worker_body
+from service.gateway.body import ClientDisconnect, Holding, receive_body
+from service.gateway.call import NEVER, Call, Headers
+from service.gateway.exchange import Answered
+from service.gateway.http1 import BrokenError, ConnectError, Connection, open_exchange
+from service.gateway.images import ImageLimits, check_image, data_url
+from service.gateway.pool import NoOtherWorkerError, Slot
+from service.gateway.sse import COMPLETION, UsageFilter, looks_like_events
+from service.gateway.state import Gateway
+from service.routing.aliases import Choice, choose_model
+from service.telemetry import Series
+
+log = structlog.get_logger()
+MAX_ATTEMPTS = 4
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+_SATURATED = frozenset({429, 503})
+_TO_WORKER = (b"x-request-id", b"traceparent")
+_TO_CLIENT = frozenset({b"content-type", b"x-request-id", b"retry-after"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a worker said, where another may say something better."""
+
+    status: int
+    headers: Headers
+    content: bytes
+
+
+class _RetryError(Exception):
+    """An attempt failed before the client got a byte; `cause` is what it gets if no other helps."""
+
+    def __init__(self, cause: ServiceError | _Reply, reason: str) -> None:
+        super().__init__(reason)
+        self.cause, self.reason = cause, reason
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One admitted request."""
+
+    call: Call
+    ask: Ask
+    choice: Choice
+    series: Series
+    parts: list[bytes]
+    headers: bytes
+    """What the worker gets of the client's headers."""
+    started: float
+    first_token_s: float | None = None
+
+    def broken(self) -> UpstreamError:
+        """The error of a worker that did not answer as it should."""
+        return UpstreamError(self.choice.entry.name)
+
+
+class Inference:
+    """The two endpoints. A client that goes away ends its request at the worker too."""
+
+    def __init__(self, gateway: Callable[[], Gateway], reader: AskReader) -> None:
+        self._gateway, self._reader = gateway, reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Whatever happens, the client hears of it, and nothing of the request is left behind."""
+        gateway = self._gateway()
+        call = Call(send, asyncio.get_running_loop().time(), BODY_TIMEOUT_S)
+        holding = Holding(gateway.bytes)
+        gateway.calls.add(call)
+        try:
+            await self._serve(gateway, call, holding, scope, receive)
+        except ServiceError as error:
+            await call.fail(error)
+        except ClientDisconnect:
+            return
+        except asyncio.CancelledError:
+            cause = cut_short(call)
+            if call.resume() is None:
+                raise  # somebody else's, at shutdown
+            if cause is not None:
+                await call.fail(cause)
+        except Exception as error:
+            log.error("unexpected error", path=scope["path"], exc_info=error)
+            await call.fail(ServiceError("The gateway failed unexpectedly; its log says why."))
+        finally:
+            call.close()
+            gateway.calls.discard(call)
+            holding.close()
+
+    async def _serve(
+        self, gateway: Gateway, call: Call, holding: Holding, scope: Scope, receive: Receive
+    ) -> None:
+        """Read, choose the model, prepare what the worker gets, forward."""
+        if gateway.draining:
+            raise DrainingError
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        body = await receive_body(receive, headers, gateway.settings.max_body_bytes, holding)
+        limit_s = time_limit(headers, gateway.settings.request_timeout_s)
+        call.admitted(asyncio.get_running_loop().time(), limit_s)
+        call.watch(receive)
+        ask = self._reader.read(scope["path"], body)
+        session = ask.user or headers.get(b"x-session-id", b"").decode("latin-1") or None
+        choice = choose_model(gateway.snapshot, ask.model, session=session, draw=random.random())
+        call.model = choice.entry.name
+        series = gateway.metrics.of(choice.entry)
+        series.in_flight.inc()
+        exchange: _Exchange | None = None
+        try:
+            fetched = await fetch_images(gateway, ask, holding) if ask.to_fetch else ()
+            parts = worker_body(ask, choice.entry.name, fetched)
+            passed = [b"%b: %b\r\n" % (n, headers[n]) for n in _TO_WORKER if n in headers]
+            exchange = _Exchange(call, ask, choice, series, parts, b"".join(passed), started)
+            low = headers.get(b"x-infoprune-priority") == b"low"
+            await self._forward(gateway, exchange, low=low)
+        except ServiceError as error:
+            series.count_failure(error)
+            if exchange is not None:
+                tell(gateway, exchange, error.status, None, seconds_since(started))
+            raise
+        except asyncio.CancelledError:
+            cause = cut_short(call)
+            if cause is None:
+                series.count_departure()
+            else:
+                series.count_failure(cause)
+                if exchange is not None:
+                    tell(gateway, exchange, cause.status, None, seconds_since(started))
+            raise
+        finally:
+            series.in_flight.dec()
+
+    async def _forward(self, gateway: Gateway, exchange: _Exchange, *, low: bool) -> None:
+        """Ask a worker; while the client has no byte yet, another one if that fails."""
+        pool = gateway.pool.of(exchange.choice.entry.name)
+        tried: list[Slot] = []
+        suspects: list[Slot] = []
+        last: ServiceError | _Reply | None = None
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                slot = await pool.acquire(exchange.ask.image, tried, low=low)
+            except NoOtherWorkerError:
+                break
+            except (WorkerNotReadyError, OverloadedError):
+                if isinstance(last, _Reply):
+                    break
+                raise
+            slot.calls.add(exchange.call)
+            try:
+                await self._attempt(gateway, exchange, slot)
+            except _RetryError as failure:
+                last = failure.cause
+                exchange.series.count_retry(failure.reason)
+                # An inner error may be the request's fault: only another worker's answer tells.
+                suspects += [slot] if failure.reason == "inner_error" else []
+                # An ejected worker is out of the choice anyway, and may come back in time.
+                tried += [] if slot.health.ejected else [slot]
+                continue
+            finally:
+                slot.calls.discard(exchange.call)
+                pool.release(slot)
+            for suspect in suspects:
+                suspect.failed(asyncio.get_running_loop().time())
+            return
+        if isinstance(last, _Reply):
+            await self._pass_on(gateway, exchange, last)
+        else:
+            raise last or exchange.broken()
+
+    async def _attempt(self, gateway: Gateway, exchange: _Exchange, slot: Slot) -> None:
+        """Ask one worker and relay its answer.
+
+        Raises:
+            _RetryError: it failed, and the client has no byte of it.
+            UpstreamError: it failed in the midst of its answer.
+        """
+        call, loop = exchange.call, asyncio.get_running_loop()
+        connection: Connection | None = None
+        try:
+            connection = await open_exchange(
+                slot.origin, "POST", exchange.ask.path, exchange.parts, exchange.headers
+            )
+            if exchange.ask.stream and connection.status == 200:
+                await self._stream(gateway, exchange, connection)
+            else:
+                await self._answer(gateway, exchange, connection, slot)
+            slot.succeeded()
+        except ConnectError as error:
+            slot.refused()
+            raise _RetryError(exchange.broken(), "refused") from error
+        except BrokenError as error:
+            slot.failed(loop.time())
+            if call.sent:
+                raise exchange.broken() from error
+            raise _RetryError(exchange.broken(), "broke_off") from error
+        except asyncio.CancelledError:
+            if call.reason not in {"ejected", "stall"}:
+                raise
+            if call.reason == "stall":
+                slot.failed(loop.time())  # of an ejected one the probes have judged already
+            if call.sent:
+                raise  # the client hears of it above
+            reason = call.resume()
+            raise _RetryError(exchange.broken(), str(reason)) from None
+        finally:
+            call.quiet_until = NEVER
+            if connection is not None:
+                connection.release()
+
+    async def _answer(
+        self, gateway: Gateway, exchange: _Exchange, connection: Connection, slot: Slot
+    ) -> None:
+        """A whole answer: it is passed on when it is there, and makes sense."""
+        now = asyncio.get_running_loop().time()
+        if not connection.complete:
+            # Engines answer in one piece: what trickles in after the head is no engine at work.
+            exchange.call.quiet_until = now + gateway.settings.stall_timeout_s
+        content = await connection.read(MAX_ANSWER_BYTES)
+        kept = [(name, value) for name, value in connection.headers if name in _TO_CLIENT]
+        reply = _Reply(connection.status, kept, content)
+        if reply.status in _SATURATED:
+            slot.saturated(now, _seconds(connection.header(b"retry-after")))
+            raise _RetryError(reply, "saturated")
+        if reply.status >= 500:
+            raise _RetryError(reply, "inner_error")
+        await self._pass_on(gateway, exchange, reply)
+
+    async def _pass_on(self, gateway: Gateway, exchange: _Exchange, reply: _Reply) -> None:
+        """Give the client a worker's whole answer, and count it."""
+        completion = None
+        if reply.status == 200:
+            try:
+                completion = COMPLETION.decode(reply.content)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise BrokenError("the answer is no completion") from error
+        headers = (*reply.headers, *choice_headers(exchange.choice))
+        await exchange.call.answer(reply.status, headers, reply.content)
+        if completion is None:
+            exchange.series.count_rejection(reply.status)
+            text = None
+        else:
+            exchange.series.count_success(completion.usage)
+            wanted = exchange.choice.shadow is not None and completion.choices
+            text = completion.choices[0].said() if wanted else None
+        observe(gateway, exchange, reply.status, text)
+
+    async def _stream(self, gateway: Gateway, exchange: _Exchange, connection: Connection) -> None:
+        """An answer in pieces, each passed on as it comes; begun only when there is a first one."""
+        call, loop = exchange.call, asyncio.get_running_loop()
+        keep_text = exchange.choice.shadow is not None
+        events = UsageFilter(keep_usage=exchange.ask.usage_asked, keep_text=keep_text)
+        data = await connection.chunk()
+        if not looks_like_events(data):
+            raise BrokenError("the answer is no event stream")
+        call.streams = True
+        head = (b"content-type", connection.header(b"content-type") or b"text/event-stream")
+        await call.start(200, (head, *choice_headers(exchange.choice)))
+        while data:
+            passed = events.feed(data)
+            if passed:
+                await call.piece(passed)
+            if exchange.first_token_s is None and events.content_seen:
+                exchange.first_token_s = time.perf_counter() - exchange.started
+                exchange.series.first_token.observe(exchange.first_token_s)
+            call.quiet_until = loop.time() + gateway.settings.stream_idle_timeout_s
+            data = await connection.chunk()
+        if not events.finished:
+            raise BrokenError("the stream has no end")
+        await call.end(events.flush())
+        exchange.series.count_success(events.usage)
+        observe(gateway, exchange, 200, "".join(events.text) if keep_text else None)
+
+
+async def fetch_images(
+    gateway: Gateway, ask: Ask, holding: Holding
+) -> list[tuple[ImagePlace, str]]:
+    """The images by URL, as data URLs; one after another, so that a request has one connection.
+
+    Raises:
+        InvalidRequestError: one cannot be fetched, or is no picture of bearable size.
+    """
+    settings = gateway.settings
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    found = []
+    for place in ask.to_fetch:
+        content = await gateway.images.fetch(place.url, place.name, holding)
+        found.append((place, data_url(content, check_image(content, place.name, limits))))
+    return found
+
+
+def observe(gateway: Gateway, exchange: _Exchange, status: int, text: str | None) -> None:
+    """Count the time of an answer, and tell those who compare models."""
+    latency = seconds_since(exchange.started)
+    exchange.series.latency.observe(latency)
+    tell(gateway, exchange, status, text, latency)
+
+
+def tell(
+    gateway: Gateway, exchange: _Exchange, status: int, text: str | None, latency_s: float
+) -> None:
+    """Tell those who compare models how a request ended; also of our own errors, as clients saw them."""
+    if not gateway.observers:
+        return
+    answered = Answered(
+        choice=exchange.choice,
+        path=exchange.ask.path,
+        body=b"".join(exchange.parts),
+        stream=exchange.ask.stream,
+        status=status,
+        text=text,
+        first_token_s=exchange.first_token_s,
+        latency_s=latency_s,
+    )
+    for observer in gateway.observers:
+        try:
+            observer(answered)
+        except Exception:  # the client has its answer; a comparison must not cost it
+            log.exception("an observer failed")
+
+
+def seconds_since(started: float) -> float:
+    """On the clock that requests are timed by."""
+    return time.perf_counter() - started
+
+
+def choice_headers(choice: Choice) -> Headers:
+    """Which model served a request, as the client sees it."""
+    headers = [
+        (b"x-infoprune-model", _header(choice.entry.name)),
+        (b"x-infoprune-variant", choice.entry.variant.encode()),
+    ]
+    if choice.alias is not None:
+        headers.append((b"x-infoprune-alias", _header(choice.alias)))
+    return headers
+
+
+def _header(value: str) -> bytes:
+    """A name as a header's value: other than visible ASCII becomes `?`."""
+    if value.isascii() and value.isprintable():
+        return value.encode()
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value).encode()
+
+
+def time_limit(headers: dict[bytes, bytes], longest_s: float) -> float:
+    """Seconds that a request may take: the client's `x-request-timeout`, up to the operator's limit."""
+    asked = _seconds(headers.get(b"x-request-timeout"))
+    return longest_s if asked is None else min(asked, longest_s)
+
+
+def _seconds(value: bytes | None) -> float | None:
+    try:
+        seconds = float(value) if value else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and seconds > 0 else None
+
+
+def cut_short(call: Call) -> ServiceError | None:
+    """What a client is told of an aborted request; None where nobody listens."""
+    if call.reason == "drain":
+        return DrainingError()
+    if call.reason == "deadline":
+        if call.model is None:
+            return RequestTimeoutError(call.limit_s)
+        return UpstreamTimeoutError(call.model, call.limit_s)
+    if call.reason in {"ejected", "stall"}:
+        return UpstreamError(call.model or "")
+    return None

@@ -1,0 +1,85 @@
+"""`infoprune keys`: create, list and revoke API keys."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, cast
+
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from service.command import connect_store, read_settings, service_errors
+from service.errors import SettingsError, StoreError
+from service.keys import KeyStore, Scope
+
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+SCOPES = ("inference", "jobs", "admin")
+_DAY_S = 86400.0
+
+
+def _store() -> KeyStore:
+    store = connect_store(read_settings())
+    try:
+        store.ping()
+    except RedisError as error:
+        raise StoreError("Redis cannot be reached; is the service running?") from error
+    return KeyStore(store)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For whom or what it is.")],
+    scope: Annotated[list[str], typer.Option(help="inference, jobs or admin; may be repeated.")] = [  # noqa: B006 - Typer's way
+        "inference"
+    ],
+    days: Annotated[float | None, typer.Option(min=0, help="It expires after so many.")] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at one time.")] = None,
+) -> None:
+    """Make a key and print it: it is stored hashed, and cannot be shown again.
+
+    Limits hold for each gateway process.
+    """
+    with service_errors():
+        unknown = [value for value in scope if value not in SCOPES]
+        if unknown:
+            raise SettingsError(f"Unknown scope {unknown[0]!r}; scopes: {', '.join(SCOPES)}.")
+        token, _ = _store().create(
+            name,
+            frozenset(cast("list[Scope]", scope)),
+            lifetime_s=None if days is None else days * _DAY_S,
+            requests_per_minute=per_minute,
+            max_concurrent=concurrent,
+        )
+        typer.echo(token)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """All keys, without their secrets."""
+    with service_errors():
+        table = Table("id", "name", "scopes", "created", "expires", "a minute", "at one time")
+        for key in _store().list():
+            expires = "never" if key.expires is None else _day(key.expires)
+            if key.expired(time.time()):
+                expires += " (over)"
+            limits = [str(n) if n else "-" for n in (key.requests_per_minute, key.max_concurrent)]
+            scopes = " ".join(sorted(key.scopes))
+            table.add_row(key.id, key.name, scopes, _day(key.created), expires, *limits)
+        Console().print(table)
+
+
+@app.command()
+def revoke(identifier: Annotated[str, typer.Argument(help="As `list` shows it.")]) -> None:
+    """Revoke a key; gateways know within a second."""
+    with service_errors():
+        if not _store().revoke(identifier):
+            raise SettingsError(f"There is no key {identifier!r}; see `infoprune keys list`.")
+        typer.echo(f"Revoked {identifier}.")
+
+
+def _day(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M")
