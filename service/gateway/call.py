@@ -8,7 +8,13 @@ from typing import Literal
 
 from starlette.types import Receive, Send
 
-from service.errors import ServiceError
+from service.errors import (
+    DrainingError,
+    RequestTimeoutError,
+    ServiceError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from service.gateway.errors import error_body, error_headers
 
 Reason = Literal["gone", "deadline", "stall", "ejected", "drain"]
@@ -107,3 +113,16 @@ class Call:
                     await self.end(b"data: " + error_body(error) + b"\n\n")
         except TimeoutError:
             return  # the client does not read: the server closes what is incomplete
+
+
+def cut_short(call: Call) -> ServiceError | None:
+    """What a client is told of an aborted request; None where nobody listens."""
+    if call.reason == "drain":
+        return DrainingError()
+    if call.reason == "deadline":
+        if call.model is None:
+            return RequestTimeoutError(call.limit_s)
+        return UpstreamTimeoutError(call.model, call.limit_s)
+    if call.reason in {"ejected", "stall"}:
+        return UpstreamError(call.model or "")
+    return None

@@ -1,11 +1,20 @@
-"""A request that was answered, as those hear of it who compare models: shadow, canary, evaluation."""
+"""A request in the gateway's hands, and how those hear of it who compare models: shadow, canary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
+from service.errors import UpstreamError
+from service.gateway.ask import Ask
+from service.gateway.call import Call
 from service.routing.aliases import Choice
+from service.telemetry import Series
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -29,3 +38,63 @@ class Answered:
 
 Observer = Callable[[Answered], None]
 """Hears of every answered request, on the event loop; must return at once and never raise."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One admitted request."""
+
+    call: Call
+    ask: Ask
+    choice: Choice
+    series: Series
+    parts: list[bytes]
+    headers: bytes
+    """What the worker gets of the client's headers."""
+    started: float
+    first_token_s: float | None = None
+
+    def broken(self) -> UpstreamError:
+        """The error of a worker that did not answer as it should."""
+        return UpstreamError(self.choice.entry.name)
+
+
+def observe(
+    observers: Sequence[Observer], exchange: Exchange, status: int, text: str | None
+) -> None:
+    """Count the time of an answer, and tell those who compare models."""
+    latency = seconds_since(exchange.started)
+    exchange.series.latency.observe(latency)
+    tell(observers, exchange, status, text, latency)
+
+
+def tell(
+    observers: Sequence[Observer],
+    exchange: Exchange,
+    status: int,
+    text: str | None,
+    latency_s: float,
+) -> None:
+    """Tell those who compare models how a request ended, our own errors included."""
+    if not observers:
+        return
+    answered = Answered(
+        choice=exchange.choice,
+        path=exchange.ask.path,
+        body=b"".join(exchange.parts),
+        stream=exchange.ask.stream,
+        status=status,
+        text=text,
+        first_token_s=exchange.first_token_s,
+        latency_s=latency_s,
+    )
+    for observer in observers:
+        try:
+            observer(answered)
+        except Exception:  # the client has its answer; a comparison must not cost it
+            log.exception("an observer failed")
+
+
+def seconds_since(started: float) -> float:
+    """On the clock that requests are timed by."""
+    return time.perf_counter() - started

@@ -26,23 +26,20 @@ from starlette.types import Receive, Scope, Send
 from service.errors import (
     DrainingError,
     OverloadedError,
-    RequestTimeoutError,
     ServiceError,
-    UpstreamError,
-    UpstreamTimeoutError,
     WorkerNotReadyError,
 )
 from service.gateway.ask import Ask, AskReader, ImagePlace, worker_body
 from service.gateway.body import ClientDisconnect, Holding, receive_body
-from service.gateway.call import NEVER, Call, Headers
-from service.gateway.exchange import Answered
+from service.gateway.call import NEVER, Call, Headers, cut_short
+from service.gateway.exchange import Exchange, observe, seconds_since, tell
+from service.gateway.headers import choice_headers, seconds, time_limit
 from service.gateway.http1 import BrokenError, ConnectError, Connection, open_exchange
 from service.gateway.images import ImageLimits, check_image, data_url
 from service.gateway.pool import NoOtherWorkerError, Slot
 from service.gateway.sse import COMPLETION, UsageFilter, looks_like_events
 from service.gateway.state import Gateway
-from service.routing.aliases import Choice, choose_model
-from service.telemetry import Series
+from service.routing.aliases import choose_model
 
 log = structlog.get_logger()
 MAX_ATTEMPTS = 4
@@ -68,25 +65,6 @@ class _RetryError(Exception):
     def __init__(self, cause: ServiceError | _Reply, reason: str) -> None:
         super().__init__(reason)
         self.cause, self.reason = cause, reason
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One admitted request."""
-
-    call: Call
-    ask: Ask
-    choice: Choice
-    series: Series
-    parts: list[bytes]
-    headers: bytes
-    """What the worker gets of the client's headers."""
-    started: float
-    first_token_s: float | None = None
-
-    def broken(self) -> UpstreamError:
-        """The error of a worker that did not answer as it should."""
-        return UpstreamError(self.choice.entry.name)
 
 
 class Inference:
@@ -139,18 +117,18 @@ class Inference:
         call.model = choice.entry.name
         series = gateway.metrics.of(choice.entry)
         series.in_flight.inc()
-        exchange: _Exchange | None = None
+        exchange: Exchange | None = None
         try:
             fetched = await fetch_images(gateway, ask, holding) if ask.to_fetch else ()
             parts = worker_body(ask, choice.entry.name, fetched)
             passed = [b"%b: %b\r\n" % (n, headers[n]) for n in _TO_WORKER if n in headers]
-            exchange = _Exchange(call, ask, choice, series, parts, b"".join(passed), started)
+            exchange = Exchange(call, ask, choice, series, parts, b"".join(passed), started)
             low = headers.get(b"x-infoprune-priority") == b"low"
             await self._forward(gateway, exchange, low=low)
         except ServiceError as error:
             series.count_failure(error)
             if exchange is not None:
-                tell(gateway, exchange, error.status, None, seconds_since(started))
+                tell(gateway.observers, exchange, error.status, None, seconds_since(started))
             raise
         except asyncio.CancelledError:
             cause = cut_short(call)
@@ -159,12 +137,12 @@ class Inference:
             else:
                 series.count_failure(cause)
                 if exchange is not None:
-                    tell(gateway, exchange, cause.status, None, seconds_since(started))
+                    tell(gateway.observers, exchange, cause.status, None, seconds_since(started))
             raise
         finally:
             series.in_flight.dec()
 
-    async def _forward(self, gateway: Gateway, exchange: _Exchange, *, low: bool) -> None:
+    async def _forward(self, gateway: Gateway, exchange: Exchange, *, low: bool) -> None:
         """Ask a worker; while the client has no byte yet, another one if that fails."""
         pool = gateway.pool.of(exchange.choice.entry.name)
         tried: list[Slot] = []
@@ -201,7 +179,7 @@ class Inference:
         else:
             raise last or exchange.broken()
 
-    async def _attempt(self, gateway: Gateway, exchange: _Exchange, slot: Slot) -> None:
+    async def _attempt(self, gateway: Gateway, exchange: Exchange, slot: Slot) -> None:
         """Ask one worker and relay its answer.
 
         Raises:
@@ -242,7 +220,7 @@ class Inference:
                 connection.release()
 
     async def _answer(
-        self, gateway: Gateway, exchange: _Exchange, connection: Connection, slot: Slot
+        self, gateway: Gateway, exchange: Exchange, connection: Connection, slot: Slot
     ) -> None:
         """A whole answer: it is passed on when it is there, and makes sense."""
         now = asyncio.get_running_loop().time()
@@ -253,13 +231,13 @@ class Inference:
         kept = [(name, value) for name, value in connection.headers if name in _TO_CLIENT]
         reply = _Reply(connection.status, kept, content)
         if reply.status in _SATURATED:
-            slot.saturated(now, _seconds(connection.header(b"retry-after")))
+            slot.saturated(now, seconds(connection.header(b"retry-after")))
             raise _RetryError(reply, "saturated")
         if reply.status >= 500:
             raise _RetryError(reply, "inner_error")
         await self._pass_on(gateway, exchange, reply)
 
-    async def _pass_on(self, gateway: Gateway, exchange: _Exchange, reply: _Reply) -> None:
+    async def _pass_on(self, gateway: Gateway, exchange: Exchange, reply: _Reply) -> None:
         """Give the client a worker's whole answer, and count it."""
         completion = None
         if reply.status == 200:
@@ -276,9 +254,9 @@ class Inference:
             exchange.series.count_success(completion.usage)
             wanted = exchange.choice.shadow is not None and completion.choices
             text = completion.choices[0].said() if wanted else None
-        observe(gateway, exchange, reply.status, text)
+        observe(gateway.observers, exchange, reply.status, text)
 
-    async def _stream(self, gateway: Gateway, exchange: _Exchange, connection: Connection) -> None:
+    async def _stream(self, gateway: Gateway, exchange: Exchange, connection: Connection) -> None:
         """An answer in pieces, each passed on as it comes; begun only when there is a first one."""
         call, loop = exchange.call, asyncio.get_running_loop()
         keep_text = exchange.choice.shadow is not None
@@ -302,7 +280,7 @@ class Inference:
             raise BrokenError("the stream has no end")
         await call.end(events.flush())
         exchange.series.count_success(events.usage)
-        observe(gateway, exchange, 200, "".join(events.text) if keep_text else None)
+        observe(gateway.observers, exchange, 200, "".join(events.text) if keep_text else None)
 
 
 async def fetch_images(
@@ -320,83 +298,3 @@ async def fetch_images(
         content = await gateway.images.fetch(place.url, place.name, holding)
         found.append((place, data_url(content, check_image(content, place.name, limits))))
     return found
-
-
-def observe(gateway: Gateway, exchange: _Exchange, status: int, text: str | None) -> None:
-    """Count the time of an answer, and tell those who compare models."""
-    latency = seconds_since(exchange.started)
-    exchange.series.latency.observe(latency)
-    tell(gateway, exchange, status, text, latency)
-
-
-def tell(
-    gateway: Gateway, exchange: _Exchange, status: int, text: str | None, latency_s: float
-) -> None:
-    """Tell those who compare models how a request ended; also of our own errors, as clients saw them."""
-    if not gateway.observers:
-        return
-    answered = Answered(
-        choice=exchange.choice,
-        path=exchange.ask.path,
-        body=b"".join(exchange.parts),
-        stream=exchange.ask.stream,
-        status=status,
-        text=text,
-        first_token_s=exchange.first_token_s,
-        latency_s=latency_s,
-    )
-    for observer in gateway.observers:
-        try:
-            observer(answered)
-        except Exception:  # the client has its answer; a comparison must not cost it
-            log.exception("an observer failed")
-
-
-def seconds_since(started: float) -> float:
-    """On the clock that requests are timed by."""
-    return time.perf_counter() - started
-
-
-def choice_headers(choice: Choice) -> Headers:
-    """Which model served a request, as the client sees it."""
-    headers = [
-        (b"x-infoprune-model", _header(choice.entry.name)),
-        (b"x-infoprune-variant", choice.entry.variant.encode()),
-    ]
-    if choice.alias is not None:
-        headers.append((b"x-infoprune-alias", _header(choice.alias)))
-    return headers
-
-
-def _header(value: str) -> bytes:
-    """A name as a header's value: other than visible ASCII becomes `?`."""
-    if value.isascii() and value.isprintable():
-        return value.encode()
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in value).encode()
-
-
-def time_limit(headers: dict[bytes, bytes], longest_s: float) -> float:
-    """Seconds that a request may take: the client's `x-request-timeout`, up to the operator's limit."""
-    asked = _seconds(headers.get(b"x-request-timeout"))
-    return longest_s if asked is None else min(asked, longest_s)
-
-
-def _seconds(value: bytes | None) -> float | None:
-    try:
-        seconds = float(value) if value else None
-    except ValueError:
-        return None
-    return seconds if seconds is not None and seconds > 0 else None
-
-
-def cut_short(call: Call) -> ServiceError | None:
-    """What a client is told of an aborted request; None where nobody listens."""
-    if call.reason == "drain":
-        return DrainingError()
-    if call.reason == "deadline":
-        if call.model is None:
-            return RequestTimeoutError(call.limit_s)
-        return UpstreamTimeoutError(call.model, call.limit_s)
-    if call.reason in {"ejected", "stall"}:
-        return UpstreamError(call.model or "")
-    return None
