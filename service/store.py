@@ -33,6 +33,7 @@ class EmbeddedValkey:
             StoreError: it did not start.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.stop()  # one that ended by itself is reaped
         config = self._write_config(self._port, self._password)
         self._process = GuardedProcess(
             [str(get_binary_path()), str(config)], env=os.environ, log=self._log

@@ -67,7 +67,13 @@ class Engine:
             return True
         self.running += 1
         self.seen += 1
-        chat = asyncio.ensure_future(self._chat(json.loads(body), writer))
+        try:
+            request = json.loads(body)
+        except ValueError:
+            self.running -= 1
+            _whole(writer, 400, b'{"error": {"message": "no JSON"}}')
+            return True
+        chat = asyncio.ensure_future(self._chat(request, writer))
         # The client sends nothing while it waits: a byte or the end means that it left.
         gone = asyncio.ensure_future(reader.read(1))
         try:
