@@ -208,7 +208,7 @@ def _tower(
 
 def _ranks(layer: PlannedLayer) -> dict[str, int | None]:
     """The ranks that a plan gives a layer's matrices, by name."""
-    return dict(layer.ranks)
+    return dict(layer.ranks) | layer.attention_ranks
 
 
 def curve(losses: Sequence[float], chosen: int | None) -> Curve:
