@@ -65,7 +65,12 @@ def plan_table(found: DryRun) -> Table:
         if layers is None:
             table.add_row(spec.name, f"{b / a:.3f}", "untouched", "untouched", "untouched")
             continue
-        ranks = [r for layer in layers for r in layer.ranks.values() if r is not None]
+        ranks = [
+            r
+            for layer in layers
+            for r in (*layer.ranks.values(), *layer.attention_ranks.values())
+            if r is not None
+        ]
         table.add_row(
             spec.name,
             f"{b / a:.3f}",

@@ -59,7 +59,7 @@ def collect_moments(
                     found[name].add(x, used)
 
                 handles.append(block.get_submodule(path).register_forward_pre_hook(add))
-    with torch.inference_mode():
+    with torch.no_grad():
         for batch in batches:
             masks.append(batch["attention_mask"])
             decoder: Any = model.get_submodule("model")
