@@ -70,7 +70,7 @@ def started(contender: Contender, log: Path) -> Iterator[GuardedProcess]:
     command = ["taskset", "-c", str(GATEWAY_CORE), *contender.command]
     process = GuardedProcess(command, env={**os.environ, **contender.environment}, log=log)
     try:
-        wait_until(lambda: answers(contender.port, "/health"), timeout_s=180)
+        wait_until(lambda: answers(contender.port, contender.health), timeout_s=300)
         yield process
     finally:
         process.stop()
@@ -148,6 +148,7 @@ def _milliseconds(found: dict[str, Any]) -> str:
 def build_table(report: dict[str, Any]) -> Table:
     """Rows are cases, columns contenders; ratios are ours against each."""
     names = list(report["contenders"])
+    assert "infoprune" in names, "ratios are to ours"
     table = Table("", *names, title="What a gateway adds, one core each")
     direct = report["direct"]
     for size, clients in CASES:

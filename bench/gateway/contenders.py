@@ -26,6 +26,7 @@ class Contender:
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     key: str = "sk-bench"
+    health: str = "/health"
 
 
 def install(name: str) -> Path:
@@ -62,7 +63,7 @@ def bare(port: int, upstream: str) -> Contender:
 
 
 def litellm(port: int, upstream: str, directory: Path) -> Contender:
-    """The LiteLLM proxy without keys, which is to its advantage: its check wants a database client."""
+    """The LiteLLM proxy without keys, to its advantage: its check wants a database client."""
     target = {"model": "openai/tiny", "api_base": f"{upstream}/v1", "api_key": "unused"}
     config = {
         "model_list": [{"model_name": "tiny", "litellm_params": target}],
@@ -74,8 +75,10 @@ def litellm(port: int, upstream: str, directory: Path) -> Contender:
     command = [program, "--config", str(path), "--host", "127.0.0.1", "--port", str(port),
                "--num_workers", "1"]  # fmt: skip
     environment = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-                   "LITELLM_TELEMETRY": "False"}  # fmt: skip
-    return Contender("litellm", port, command, environment)
+                   "LITELLM_TELEMETRY": "False",
+                   "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}  # fmt: skip
+    # Its /health asks the engine, and takes its time.
+    return Contender("litellm", port, command, environment, health="/health/liveliness")
 
 
 def vllm_router(port: int, upstream: str) -> Contender:

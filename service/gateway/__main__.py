@@ -39,6 +39,7 @@ def main() -> None:
         port=settings.port,
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         date_header=False,
         server_header=False,
         backlog=4096,

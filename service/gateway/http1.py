@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._error: BrokenError | None = None
         self._since = loop.time()
-        self._used = False
+        self._used = self._reusable = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = True
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise BrokenError("the connection ended", stale=self._used)
         self._parser = httptools.HttpResponseParser(self)
-        self.status, self.complete = 0, False
+        self.status, self.complete, self._reusable = 0, False, False
         self.headers, self._chunks, self._held, self._head_bytes = [], [], 0, 0
         length = sum(map(len, body))
         head = b"%b%d\r\n%b\r\n" % (self._origin.head(method, path), length, headers)
@@ -182,8 +182,7 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """Back to the pool if it can be used again, else closed."""
-        parser = self._parser
-        if not self.complete or self._error or parser is None or not parser.should_keep_alive():
+        if not self.complete or self._error or not self._reusable:
             self.close()
             return
         self._used, self._since = True, self._loop.time()
@@ -289,8 +288,11 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The end of the answer."""
+        assert self._parser is not None
         if self.status:
             self.complete = True
+            # Only here does the parser know: afterwards it has forgotten the length.
+            self._reusable = self._parser.should_keep_alive()
 
 
 async def open_exchange(

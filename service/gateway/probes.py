@@ -29,17 +29,22 @@ class Prober:
         if task is not None:
             task.cancel()
 
-    def close(self) -> None:
-        """Stop."""
+    async def close(self) -> None:
+        """Stop, and wait until all connections are closed."""
+        tasks = list(self._tasks.values())
         for slot in list(self._tasks):
             self.remove(slot)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self, slot: Slot) -> None:
         # An own origin: a probe must not wait behind, or end, a client's connection.
         origin = Origin(slot.origin.url)
-        while True:
-            await self._pause(slot)
-            await self._probe(slot, origin)
+        try:
+            while True:
+                await self._pause(slot)
+                await self._probe(slot, origin)
+        finally:
+            origin.close()
 
     async def _pause(self, slot: Slot) -> None:
         """Until the next probe is due; not long if a request has just met with trouble."""

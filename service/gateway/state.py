@@ -106,9 +106,10 @@ class Gateway:
 
     async def close(self) -> None:
         """Stop probing and close connections."""
-        self._prober.close()
+        await self._prober.close()
         self.pool.close()
         await self.images.close()
+        await asyncio.sleep(0)  # what was closed just now leaves the loop
 
     def _abort_all(self) -> None:
         for call in list(self.calls):

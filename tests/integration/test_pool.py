@@ -187,6 +187,19 @@ def test_an_image_goes_where_it_was_before(
     assert all(number(engine, "seen") for engine in engines), "both have some"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_connections_to_a_worker_are_used_again(
+    start: Callable[..., None], engines: list[str], settings: Settings, stream: bool
+) -> None:
+    start(workers={"tiny": engines[:1]})
+    url = settings.gateway_url + CHAT
+    assert call("POST", url, chat(stream=stream)).status == 200
+    before = number(engines[0], "connections")
+    for _ in range(10):
+        assert call("POST", url, chat(stream=stream)).status == 200
+    assert number(engines[0], "connections") - before <= 3, "this question itself, and a probe's"
+
+
 def test_who_finds_the_queue_full_is_told_when_to_come_back(
     start: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:

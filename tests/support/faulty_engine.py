@@ -2,7 +2,8 @@
 
 `POST /mode` with one of `MODES` as its body changes how chats are answered; `/health` stays well, as it
 does with many a broken engine, but for the modes that say otherwise. `/running` counts the requests it
-has in hand, `/seen` those it ever had.
+has in hand, `/seen` those it ever had, and
+`/connections` the connections.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class Engine:
 
     def __init__(self, delay_s: float) -> None:
         self.mode = "ok"
-        self.running = self.seen = 0
+        self.running = self.seen = self.connections = 0
         self.delay_s = delay_s
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        self.connections += 1
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = head.decode("latin-1").split("\r\n")
@@ -62,7 +64,8 @@ class Engine:
         if method == "GET" or path == "/mode":
             if self.mode == "unhealthy" and path == "/health":
                 await asyncio.sleep(3600)
-            counts = {"/running": self.running, "/seen": self.seen}
+            counts = {"/running": self.running, "/seen": self.seen,
+                      "/connections": self.connections}  # fmt: skip
             _whole(writer, 200, str(counts.get(path, "ok")).encode())
             return True
         self.running += 1
