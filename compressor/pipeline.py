@@ -77,12 +77,10 @@ def compress(
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
     out, meter = Path(out), Meter()
-    with one_sentence_when_full(out):
-        job = open_job(
-            Path(source), recipe, out, plan=plan, progress=both(meter, progress),
-            measure_latency=measure_latency,
-        )  # fmt: skip
-    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
+    with _opened(
+        Path(source), recipe, out, plan=plan, progress=both(meter, progress),
+        measure_latency=measure_latency,
+    ) as job:  # fmt: skip
         return replace(_run(job, out, plan), spent=meter.spent())
 
 
@@ -103,12 +101,10 @@ def dry_run(
         CompressorError: one sentence on what is wrong.
     """
     out, meter = Path(out), Meter()
-    with one_sentence_when_full(out):
-        job = open_job(
-            Path(source), recipe, out, plan=plan, progress=both(meter, progress),
-            measure_latency=measure_latency,
-        )  # fmt: skip
-    with _nothing_left_of_a_failure(job), one_sentence_when_full(out):
+    with _opened(
+        Path(source), recipe, out, plan=plan, progress=both(meter, progress),
+        measure_latency=measure_latency,
+    ) as job:  # fmt: skip
         made = plan or decide(job, score(job))[0]
         job.progress("plan", 1.0)
         flops = (count_flops(job, {}), count_flops(job, made.towers))
@@ -116,9 +112,23 @@ def dry_run(
 
 
 @contextmanager
-def _nothing_left_of_a_failure(job: Job) -> Iterator[None]:
+def _opened(
+    source: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    plan: Plan | None,
+    progress: Progress,
+    measure_latency: MeasureLatency | None,
+) -> Iterator[Job]:
+    """A job; a failure leaves nothing of it, but where a full disk stopped it its pieces stay."""
+    with one_sentence_when_full(out):
+        job = open_job(
+            source, recipe, out, plan=plan, progress=progress, measure_latency=measure_latency
+        )
     try:
-        yield
+        with one_sentence_when_full(out):
+            yield job
     except DiskFullError:
         raise
     except CompressorError:
