@@ -47,6 +47,17 @@ def locate(things: scenes.Scene, rng: np.random.Generator) -> scenes.Question:
     )
 
 
+def direct(things: scenes.Scene, rng: np.random.Generator) -> scenes.Question:
+    """`where is the red circle from the blue rectangle?`: `top left`, `middle right`, ...
+
+    What a relation asks, as one of eight answers in place of yes or no.
+    """
+    first, second = (things[i] for i in rng.choice(len(things), 2, replace=False))
+    row = ROWS[1 + (first.row > second.row) - (first.row < second.row)]
+    column = COLUMNS[1 + (first.column > second.column) - (first.column < second.column)]
+    return scenes.Question(f"where is the {first.name} from the {second.name}?", f"{row} {column}")
+
+
 def ask(caption: str, rng: np.random.Generator) -> shapes.Question:
     """A request for a description, with the description."""
     return shapes.Question(REQUESTS[rng.integers(len(REQUESTS))], caption)

@@ -93,6 +93,18 @@ _LOOK_UP = replace(
 )  # fmt: skip
 _ALL = replace(_FIRST, negated_share=0.4, reading_share=0.2, scenes_share=0.5, caption_share=0.2)
 _EVERYTHING = replace(_ALL, questions=9, negated_share=0.35, reading_share=0.15)
+_RELATE = replace(
+    _EVERYTHING,
+    reading_share=0.1,
+    scenes_share=0.7,
+    scene_kinds=(captions.direct, captions.direct, scenes.relation, scenes.relation,
+                 captions.locate, scenes.exists, scenes.logic, scenes.count, scenes.attribute),
+)  # fmt: skip
+_LAST = replace(
+    _EVERYTHING,
+    scenes_share=0.65,
+    scene_kinds=(*scenes.KINDS, scenes.relation, scenes.exists, scenes.logic, captions.direct),
+)
 
 PUBLISHED = Schedule(
     phases=(
@@ -102,6 +114,10 @@ PUBLISHED = Schedule(
         Phase(steps=300, mixes=((1.0, _ALL),), decay_share=0.0),
         Phase(steps=900, mixes=((1.0, _LOOK_UP),), decay_share=0.0, align=True),
         Phase(steps=2300, mixes=((1.0, _EVERYTHING),), decay_share=0.45, align=True),
+        Phase(steps=900, mixes=((1.0, _RELATE),), tower="learning", peak=0.8, decay_share=0.0,
+              align=True),
+        Phase(steps=1700, mixes=((1.0, _LAST),), tower="learning", peak=0.8, decay_share=0.5,
+              align=True),
     )
-)
+)  # fmt: skip
 """The model in `models/shapes-llava`."""
