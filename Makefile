@@ -13,7 +13,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 	$(foreach name,$(GIVEN),$(if $($(name)),$(name)='$($(name))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
+.PHONY: help install install-dev system-tools demo test lint format types contracts unit integration e2e \
 	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model clean
 
 help: ## list the targets
@@ -25,11 +25,14 @@ install: ## make .venv with pinned dependencies (EXTRA=cpu or gpu; by default as
 install-dev:
 	@$(INSTALL) --dev
 
+system-tools: ## the browser and Prometheus that tests drive, by Debian's package manager
+	@$(PYTHON) deploy/system.py
+
 demo: install ## compress, serve and compare the bundled model (ONCE=1, PORT=8080, REDIS_URL=redis://...)
 	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once)
 
 # One after another, whatever -j says: the steps share two cores, and the first failure counts.
-test: install-dev ## lint, types, contracts, unit, integration and end-to-end tests
+test: install-dev system-tools ## lint, types, contracts, unit, integration and end-to-end tests
 	@for step in lint types contracts unit integration e2e; do \
 		echo "== $$step"; $(MAKE) --no-print-directory $$step || exit 1; done
 
