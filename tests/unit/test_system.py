@@ -28,8 +28,8 @@ def test_the_lists_are_fetched_before_the_packages() -> None:
 def test_without_rights_or_package_manager_it_says_why(
     apt: str | None, user: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system.shutil, "which", lambda _: apt)
-    monkeypatch.setattr(system.os, "geteuid", lambda: user)
+    monkeypatch.setattr("shutil.which", lambda _: apt)
+    monkeypatch.setattr("os.geteuid", lambda: user)
     assert reason in (system.install(system.TOOLS) or "")
     monkeypatch.setattr(system, "missing", lambda: [*system.TOOLS])
     assert system.main([]) == 0
