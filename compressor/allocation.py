@@ -47,7 +47,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Item:
-    """Something that is decided on its own. The first option is the untouched one."""
+    """Something that is decided on its own."""
 
     tower: Tower
     layers: tuple[int, ...]
@@ -104,11 +104,13 @@ def attention_frontier(
     """The ways to have attention: with fewer groups, and with `low_rank` in low rank, or both.
 
     The loss of both is taken as the sum: a matrix whose rows or columns are cut loses at most what the
-    whole one loses at that rank.
+    whole one loses at that rank. Where `scores.gone` is settled, only that many groups go.
     """
     found: list[Option] = []
     names = [leaf(path) for path in spec.projections] if low_rank else []
     for gone, loss in enumerate(scores.attention_loss):
+        if scores.gone not in (None, gone):
+            continue
         heads, kv_heads = (spec.kv_heads - gone) * spec.group, spec.kv_heads - gone
 
         def price(ranks: Mapping[str, int], heads: int = heads, kv_heads: int = kv_heads) -> float:

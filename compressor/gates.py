@@ -12,7 +12,11 @@ under an information loss built of effective rank and KS distance. What is infer
 - `K`, alignment: the mean over layers of the KS distance between the spectral energy of the attention's
   output with and without gates, in closed form from the calibrated covariance.
 - `c`: the gates' expected cost, c* the cost that the training-free plan gives to attention; the
-  multipliers ascend while the rest descends (CoFi). FFNs are cut as in the training-free scheme.
+  multipliers ascend while the rest descends (CoFi).
+
+How many groups of a layer the gates close, and which, is then fixed; ranks of what is left of
+attention, and FFNs, are allocated as in the training-free scheme (in the uniform layout, how many go as
+well).
 
 The weights do not learn; `heal` may train them afterwards.
 """
@@ -23,15 +27,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compressor.checkpoint import Tower
-from compressor.costs import Cost, shapes_cost
+from compressor.costs import Cost
 from compressor.families import TowerSpec
-from compressor.plan import Plan, PlannedLayer
 from compressor.recipe import Training
 from compressor.scoring import LayerScores
 from compressor.training import Batches, final_hidden, task_loss
@@ -185,20 +187,13 @@ def train_gates(
     return [alpha.detach().cpu() for alpha in alphas]
 
 
-def cut(
-    plan: Plan,
-    specs: Sequence[TowerSpec],
-    layers: Sequence[GatedLayer],
-    alphas: Sequence[Tensor],
-    cost: Cost,
-) -> Plan:
-    """The plan with the heads that the gates kept: the most open ones that fit attention's budget.
+def kept_groups(
+    layers: Sequence[GatedLayer], alphas: Sequence[Tensor], budget: float
+) -> list[tuple[int, ...]]:
+    """The groups of each layer that stay, ascending: the most open ones that fit the budget.
 
-    At least one group of each layer stays. FFNs stay as they were planned.
+    At least one group of each layer stays.
     """
-    budget = sum(
-        layer.cost * len(plan.towers[layer.spec.name][layer.index].kv_heads) for layer in layers
-    )
     ranked = sorted(
         ((float(a), number, g) for number, alpha in enumerate(alphas) for g, a in enumerate(alpha)),
         reverse=True,
@@ -210,18 +205,12 @@ def cut(
         if group not in kept[number] and used + price <= budget * (1 + 1e-9):
             kept[number].add(group)
             used += price
-    towers: dict[Any, list[PlannedLayer]] = {k: list(v) for k, v in plan.towers.items()}
-    for number, layer in enumerate(layers):
-        groups, group = sorted(kept[number]), layer.spec.group
-        towers[layer.spec.name][layer.index] = towers[layer.spec.name][layer.index].model_copy(
-            update={
-                "kv_heads": tuple(groups),
-                "heads": tuple(g * group + i for g in groups for i in range(group)),
-            }
-        )
-    made = {k: tuple(v) for k, v in towers.items()}
-    share = shapes_cost(specs, made, cost) / shapes_cost(specs, {}, cost)
-    return plan.model_copy(update={"towers": made, "planned": round(share, 6)})
+    return [tuple(sorted(kept[number])) for number in range(len(layers))]
+
+
+def order_of(alpha: Tensor) -> tuple[int, ...]:
+    """Groups from the one whose gate is most shut to the most open."""
+    return tuple(int(g) for g in alpha.argsort(stable=True))
 
 
 def redundancy_of(scores: LayerScores) -> Tensor:

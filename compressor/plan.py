@@ -109,7 +109,8 @@ def make_plan(  # noqa: PLR0913 - each is a decision of its own
     in_scope = [spec for spec in specs if spec.name in scores]
     items = [item for spec in in_scope for item in build(spec, scores[spec.name], cost, round_to)]
     original = shapes_cost(specs, {}, cost)
-    untouched = original - sum(item.options[0].cost for item in items)
+    by_name = {spec.name: spec for spec in in_scope}
+    untouched = original - sum(_whole(by_name[item.tower], item, cost) for item in items)
     try:
         chosen = allocator(items, share * original - untouched)
     except BudgetError as error:
@@ -198,6 +199,14 @@ def build_uniform_items(
     )
     items.append(Item(spec.name, layers, "ffn", options))
     return items
+
+
+def _whole(spec: TowerSpec, item: Item, cost: Cost) -> float:
+    """What the layers of an item cost as they are."""
+    if item.part == "attention":
+        return sum(cost.attention(spec, i, spec.heads, spec.kv_heads, {}) for i in item.layers)
+    ranks = spec.dense_layer().ranks
+    return sum(cost.ffn(spec, i, ranks, None) for i in item.layers)
 
 
 def _layers(

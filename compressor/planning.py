@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from compressor import gates, inputs
 from compressor.allocation import allocate, allocate_exact
+from compressor.calibrate import LayerStatistics
 from compressor.checkpoint import LayerShape, Tower
 from compressor.costs import Cost, FlopsCost, ParamsCost, shapes_cost
 from compressor.errors import LatencyError
@@ -17,7 +19,7 @@ from compressor.job import Job, statistics_piece
 from compressor.latency.table import LatencyCost, LatencyTable
 from compressor.loading import assemble, linear_at
 from compressor.plan import Plan, TargetKind, make_plan
-from compressor.scoring import LayerScores, group_columns
+from compressor.scoring import LayerScores, attention_losses, group_columns
 from compressor.training import Batches
 
 _TABLE = "latency.json"
@@ -26,9 +28,28 @@ _TABLE = "latency.json"
 def make(
     job: Job, scores: Mapping[Tower, list[LayerScores]], target: TargetKind, share: float
 ) -> Plan:
-    """The plan for a share of the original's cost in the target's unit, by the recipe's scheme."""
+    """The plan for a share of the original's cost in the target's unit, by the recipe's scheme.
+
+    In the trained scheme the gates get the budget that whole heads would get if there were no ranks in
+    attention; what they close is settled, and everything else is allocated around it.
+    """
     cost = cost_model(job, target)
-    plan = make_plan(
+    if job.recipe.scheme == "trained":
+        heads_only = _allocated(job, scores, cost, target, share, low_rank_attention=False)
+        scores = _settled(job, scores, heads_only, cost)
+    return _allocated(job, scores, cost, target, share)
+
+
+def _allocated(
+    job: Job,
+    scores: Mapping[Tower, list[LayerScores]],
+    cost: Cost,
+    target: TargetKind,
+    share: float,
+    *,
+    low_rank_attention: bool = True,
+) -> Plan:
+    return make_plan(
         job.specs,
         scores,
         cost,
@@ -39,22 +60,50 @@ def make(
         round_to=job.recipe.round_to,
         layout=job.recipe.layout,
         allocator=allocate if job.recipe.allocation == "greedy" else allocate_exact,
-        # Gates close whole groups of dense attentions.
-        low_rank_attention=job.recipe.scheme == "training-free",
+        low_rank_attention=low_rank_attention,
     )
-    if job.recipe.scheme == "training-free":
-        return plan
-    name = f"gates/{plan.sha256[:16]}.safetensors"
+
+
+def _settled(
+    job: Job, scores: Mapping[Tower, list[LayerScores]], plan: Plan, cost: Cost
+) -> dict[Tower, list[LayerScores]]:
+    """The scores with each layer's heads in the order of learned gates, and how many of them go."""
     layers = gates.gated_layers(job.specs, scores, lambda spec, i: _energies(job, spec, i), cost)
+    budget = sum(
+        layer.cost * len(plan.towers[layer.spec.name][layer.index].kv_heads) for layer in layers
+    )
+    name = f"gates/{plan.sha256[:16]}.safetensors"
     if not job.work.has(name):
-        alphas = learn_gates(job, plan, layers)
-        job.work.save_tensors(name, {str(i): alpha for i, alpha in enumerate(alphas)})
-    learned = job.work.load_tensors(name)
-    return gates.cut(plan, job.specs, layers, [learned[str(i)] for i in range(len(layers))], cost)
+        learned = learn_gates(job, layers, budget)
+        job.work.save_tensors(name, {str(i): alpha for i, alpha in enumerate(learned)})
+    tensors = job.work.load_tensors(name)
+    alphas = [tensors[str(i)] for i in range(len(layers))]
+    found: dict[Tower, list[LayerScores]] = {tower: list(own) for tower, own in scores.items()}
+    kept = gates.kept_groups(layers, alphas, budget)
+    for layer, alpha, groups in zip(layers, alphas, kept, strict=True):
+        spec, index = layer.spec, layer.index
+        ordered = reordered(job, spec, index, scores[spec.name][index], gates.order_of(alpha))
+        gone = spec.kv_heads - len(groups) if job.recipe.layout == "adaptive" else None
+        found[spec.name][index] = replace(ordered, gone=gone)
+    return found
 
 
-def learn_gates(job: Job, plan: Plan, layers: list[gates.GatedLayer]) -> list[Tensor]:
-    """Train the gates for the attention budget of a plan; the whole model is in memory."""
+def reordered(
+    job: Job, spec: TowerSpec, index: int, layer: LayerScores, order: tuple[int, ...]
+) -> LayerScores:
+    """The scores of a layer whose groups go in another order, with what that order loses."""
+    assert spec.attention is not None
+    statistics = LayerStatistics.of_tensors(job.work.load_tensors(statistics_piece(spec, index)))
+    output = linear_at(job.model.block(spec, index), spec.attention.o).weight.data.cpu()
+    losses = attention_losses(
+        output, statistics.heads, group_columns(spec), order,
+        max(statistics.residual_energy, 1e-30),
+    )  # fmt: skip
+    return replace(layer, order=order, attention_loss=tuple(losses))
+
+
+def learn_gates(job: Job, layers: list[gates.GatedLayer], budget: float) -> list[Tensor]:
+    """Train the gates for an attention budget; the whole model is in memory."""
     batches = Batches(
         job.processor,
         inputs.mixture(
@@ -65,9 +114,6 @@ def learn_gates(job: Job, plan: Plan, layers: list[gates.GatedLayer]) -> list[Te
         batch=job.recipe.training.batch,
         seed=job.recipe.seed,
         device=job.device,
-    )
-    budget = sum(
-        layer.cost * len(plan.towers[layer.spec.name][layer.index].kv_heads) for layer in layers
     )
     return gates.train_gates(
         assemble(job.source, torch.float32).to(job.device), layers, batches, job.recipe.training,

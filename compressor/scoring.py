@@ -48,6 +48,8 @@ class LayerScores:
     """The FFN's neurons from the most informative to the least."""
     width_loss: tuple[float, ...]
     """[w]: loss when only the first w of `neurons` stay and compensate, from 0 to all."""
+    gone: int | None = None
+    """How many groups go, where that is settled before the allocation (the trained scheme)."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -63,6 +65,7 @@ class LayerScores:
             matrix_loss={k: tuple(v) for k, v in content["matrix_loss"].items()},
             neurons=tuple(content["neurons"]),
             width_loss=tuple(content["width_loss"]),
+            gone=content.get("gone"),
         )
 
 

@@ -13,14 +13,12 @@ from bench.compress import criteria, selection, surgery
 from bench.compress.context import Context
 from bench.compress.criteria import Ranking
 from bench.compress.selection import Selection
-from compressor.calibrate import LayerStatistics
 from compressor.checkpoint import Tower
 from compressor.families import TowerSpec
-from compressor.job import statistics_piece
-from compressor.loading import assemble, linear_at
+from compressor.loading import assemble
 from compressor.pipeline import heal, prune
-from compressor.planning import make
-from compressor.scoring import LayerScores, attention_losses, group_columns
+from compressor.planning import make, reordered
+from compressor.scoring import LayerScores
 from compressor.work import digest
 
 Kind = Literal["heads and neurons", "low rank", "both"]
@@ -138,16 +136,9 @@ def _reordered(
         return layers
     found = []
     for index, layer in enumerate(layers):
-        pieces = context.job.work.load_tensors(statistics_piece(spec, index))
-        statistics = LayerStatistics.of_tensors(pieces)
         scored = order(context, spec, index, layer)
-        ranked = sorted(range(len(scored)), key=lambda g: (scored[g], g))
-        block = context.job.model.block(spec, index)
-        losses = attention_losses(
-            linear_at(block, spec.attention.o).weight.data, statistics.heads, group_columns(spec),
-            ranked, max(statistics.residual_energy, 1e-30),
-        )  # fmt: skip
-        found.append(replace(layer, order=tuple(ranked), attention_loss=tuple(losses)))
+        ranked = tuple(sorted(range(len(scored)), key=lambda g: (scored[g], g)))
+        found.append(reordered(context.job, spec, index, layer, ranked))
     return found
 
 

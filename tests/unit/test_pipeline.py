@@ -157,6 +157,25 @@ def test_a_plan_can_be_replayed(
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("layout", ["adaptive", "uniform"])
+def test_learned_gates_settle_the_heads_and_ranks_are_allocated_around_them(
+    original: Path, tmp_path: Path, layout: str
+) -> None:
+    recipe = RECIPE | {"scheme": "trained", "layout": layout, "training": {"steps": 3, "batch": 2}}
+    out = tmp_path / "out"
+
+    report = compress(original, parse_recipe(recipe), out)
+
+    plan = read_plan(out)
+    assert report.compressed.flops.prompt <= 0.5 * report.original.flops.prompt
+    layers = [layer for tower in plan.towers.values() for layer in tower]
+    if layout == "adaptive":
+        assert any(layer.attention_ranks for layer in layers)
+    else:
+        assert len({len(layer.kv_heads) for layer in plan.towers["language"]}) == 1
+    load(out)
+
+
 def test_compensation_brings_a_trained_model_nearer_to_its_original(tmp_path: Path) -> None:
     """A very stiff ridge leaves what is kept as it was: the same cut without compensation."""
     recipe = {"flops": 0.5, "calibration": {"samples": 32}, "evaluation": {"samples": 0}}
