@@ -73,11 +73,8 @@ SIZES = {
 def write_model(directory: Path, size: Size, *, seed: int = 0) -> None:
     """A random LLaVA of that size, with the bundled model's tokenizer and picture size."""
     import torch
-    from safetensors.torch import save_file
 
-    from compressor.checkpoint import write_json
-    from compressor.families import family_of
-    from compressor.loading import file_name
+    from compressor.random_model import write_random_weights
     from models.training.architecture import build_config, build_tokenizer, save_processor
 
     tokenizer = build_tokenizer()
@@ -94,19 +91,9 @@ def write_model(directory: Path, size: Size, *, seed: int = 0) -> None:
         "architectures": ["LlavaForConditionalGeneration"],
         "dtype": "bfloat16",
     }
-    family = family_of(content)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, place in family.skeleton(content).state_dict().items():
-        noise = torch.randn(place.shape, generator=generator)
-        # Of unit variance through a matrix, so that no layer drowns in the residual stream.
-        scale = 1 / math.sqrt(place.shape[-1]) if place.dim() > 1 else 0.02
-        is_norm = "norm" in name and name.endswith(".weight")
-        tensors[file_name(family, name)] = (float(is_norm) + scale * noise).bfloat16()
     directory.mkdir(parents=True)
     save_processor(directory, tokenizer)
-    write_json(directory / "config.json", content)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    write_random_weights(directory, content, None, seed=seed, std=None, dtype=torch.bfloat16)
 
 
 def compress_here(model: Path, out: Path, size: Size) -> dict[str, Any]:

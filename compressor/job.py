@@ -151,3 +151,18 @@ def open_original(source: Path) -> tuple[dict[str, Any], Family]:
 def statistics_piece(spec: TowerSpec, index: int) -> str:
     """The name of the piece that holds a layer's statistics."""
     return f"calibrate/{spec.name}-{index}.safetensors"
+
+
+def passed_piece(spec: TowerSpec, index: int) -> str:
+    """The name of the mark that a layer's statistics are whole and the stream is behind it."""
+    return f"calibrate/{spec.name}-{index}.json"
+
+
+def scores_piece(spec: TowerSpec, index: int) -> str:
+    """The name of the piece that holds a layer's scores."""
+    return f"score/{spec.name}-{index}.json"
+
+
+def pruned_piece(spec: TowerSpec, index: int) -> str:
+    """The name of the piece that holds a layer's new weights."""
+    return f"prune/{spec.name}-{index}.safetensors"

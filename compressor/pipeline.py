@@ -34,7 +34,9 @@ from compressor.job import (
     Progress,
     Stage,
     open_job,
-    open_original,
+    passed_piece,
+    pruned_piece,
+    scores_piece,
     statistics_piece,
 )
 from compressor.loading import linear_at
@@ -51,7 +53,7 @@ from compressor.search import SEARCH, TryProgress, bisect
 from compressor.streams import Stream
 from compressor.work import Work
 
-__all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "open_job", "open_original"]
+__all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "open_job"]
 
 
 def compress(
@@ -158,7 +160,7 @@ def calibrate(job: Job) -> None:
     for spec in job.specs:
         measured = spec.name in job.recipe.towers
         first = next(
-            (i for i in range(spec.used_layers) if not job.work.has(_passed(spec, i))),
+            (i for i in range(spec.used_layers) if not job.work.has(passed_piece(spec, i))),
             spec.used_layers,
         )
         stream = _enter(job, job.work, "calibrate", spec, upstream, first)
@@ -167,7 +169,7 @@ def calibrate(job: Job) -> None:
             found = calibrate_layer(block, spec, stream, measure=measured)
             if found is not None:
                 job.work.save_tensors(statistics_piece(spec, index), found.tensors())
-            job.work.save_json(_passed(spec, index), True)
+            job.work.save_json(passed_piece(spec, index), True)
             stream.advance()
             job.progress("calibrate", (done + index + 1) / total)
         done += spec.used_layers
@@ -200,11 +202,11 @@ def score(job: Job) -> dict[Tower, list[LayerScores]]:
         if spec.name in job.recipe.towers
         for i in range(spec.used_layers)
     ]
-    if not all(job.work.has(_scores(spec, i)) for spec, i in wanted):
+    if not all(job.work.has(scores_piece(spec, i)) for spec, i in wanted):
         calibrate(job)
     scores: dict[Tower, list[LayerScores]] = {}
     for done, (spec, index) in enumerate(wanted, start=1):
-        if not job.work.has(_scores(spec, index)):
+        if not job.work.has(scores_piece(spec, index)):
             statistics = LayerStatistics.of_tensors(
                 {
                     k: v.to(job.device)
@@ -215,8 +217,8 @@ def score(job: Job) -> dict[Tower, list[LayerScores]]:
             paths = (*spec.projections, *spec.matrices)
             matrices = {path: linear_at(block, path).weight.data for path in paths}
             found = score_layer(matrices, statistics, spec)
-            job.work.save_json(_scores(spec, index), found.to_json())
-        content = job.work.load_json(_scores(spec, index))
+            job.work.save_json(scores_piece(spec, index), found.to_json())
+        content = job.work.load_json(scores_piece(spec, index))
         scores.setdefault(spec.name, []).append(LayerScores.of_json(content))
         job.progress("score", done / len(wanted))
     return scores
@@ -257,7 +259,7 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
     for spec in job.specs:
         layers = plan.towers.get(spec.name)
         first = next(
-            (i for i in range(spec.used_layers) if not work.has(_pruned(spec, i))),
+            (i for i in range(spec.used_layers) if not work.has(pruned_piece(spec, i))),
             spec.used_layers,
         )
         streams = [
@@ -273,7 +275,7 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
             run_both(original, block, streams[0], streams[1])
             kept = block.state_dict() if layers else {}
             work.save_tensors(
-                _pruned(spec, index), {k: v.to("cpu", dtype) for k, v in kept.items()}
+                pruned_piece(spec, index), {k: v.to("cpu", dtype) for k, v in kept.items()}
             )
             for stream in streams:
                 stream.advance()
@@ -296,15 +298,3 @@ def heal(job: Job, plan: Plan, candidate: Candidate, work: Work) -> Candidate:
         )  # fmt: skip
         return write_healed(work, student.cpu(), job.family, candidate)
     return Candidate(work.directory / HEALED)
-
-
-def _passed(spec: TowerSpec, index: int) -> str:
-    return f"calibrate/{spec.name}-{index}.json"
-
-
-def _scores(spec: TowerSpec, index: int) -> str:
-    return f"score/{spec.name}-{index}.json"
-
-
-def _pruned(spec: TowerSpec, index: int) -> str:
-    return f"prune/{spec.name}-{index}.safetensors"

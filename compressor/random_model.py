@@ -25,7 +25,7 @@ _SHARD_BYTES = 1 << 30
 
 
 def random_tensors(
-    config: Mapping[str, Any], towers: Towers, *, seed: int, std: float
+    config: Mapping[str, Any], towers: Towers, *, seed: int, std: float | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors by the hub's name, one after the other, float32, norms around one.
 
@@ -33,7 +33,8 @@ def random_tensors(
         config: of the original architecture.
         towers: the shapes of the towers that are not dense.
         seed: of the weights.
-        std: of the weights.
+        std: of the weights; None gives matrices `1 / sqrt(inputs)`, so that no layer drowns in the
+            residual stream, and vectors 0.02.
     """
     family = family_of(config)
     model = family.skeleton(config)
@@ -41,10 +42,16 @@ def random_tensors(
         shrink_tower(model, spec, tuple(towers.get(spec.name, ())))
     generator = torch.Generator().manual_seed(seed)
     for name, place in model.state_dict().items():
-        noise = std * torch.randn(place.shape, generator=generator)
+        noise = _std(place, std) * torch.randn(place.shape, generator=generator)
         is_norm = ("norm" in name or "ln_q" in name) and name.endswith(".weight")
         if name != "lm_head.weight" or not is_tied(model):
             yield file_name(family, name), 1 + noise if is_norm else noise
+
+
+def _std(place: Tensor, given: float | None) -> float:
+    if given is not None:
+        return given
+    return place.shape[-1] ** -0.5 if place.dim() > 1 else 0.02
 
 
 def shaped_config(config: Mapping[str, Any], towers: Towers | None) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def write_random_weights(
     towers: Towers | None,
     *,
     seed: int = 0,
-    std: float = 0.02,
+    std: float | None = 0.02,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write `config.json` and safetensors of a random model into a directory that exists.
