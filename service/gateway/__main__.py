@@ -31,12 +31,13 @@ class DrainingServer(uvicorn.Server):
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
-    configure_logging()
+    configure_logging(level=settings.log_level, form=settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        log_config=None,  # ours takes its records too
         log_level="warning",
         access_log=False,
         proxy_headers=False,

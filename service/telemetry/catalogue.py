@@ -109,7 +109,10 @@ BREAKER_OPENINGS = Spec(
     _MODEL,
 )  # fmt: skip
 OPEN_BREAKERS = Spec(
-    "infoprune_open_breakers", "gauge", "Workers whose circuit breaker is open, or half-open.", _MODEL
+    "infoprune_open_breakers",
+    "gauge",
+    "Workers whose circuit breaker is open, or half-open.",
+    _MODEL,
 )
 RESTARTS = Spec(
     "infoprune_worker_restarts", "counter",
@@ -259,7 +262,10 @@ STAGE_DURATION = Spec(
 
 # -- the gateway itself
 BUILD_INFO = Spec(
-    "infoprune_build_info", "gauge", "Always 1; the labels tell the versions.", ("version", "python")
+    "infoprune_build_info",
+    "gauge",
+    "Always 1; the labels tell the versions.",
+    ("version", "python"),
 )
 STORE = Spec(
     "infoprune_store_reachable", "gauge",

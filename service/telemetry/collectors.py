@@ -14,13 +14,14 @@ from typing import get_args
 
 from prometheus_client.core import Metric
 
-from compressor.job import STAGES
 from service.jobs.records import FINAL, JobRecord, JobStatus, Priority
 from service.registry import Snapshot, WorkerStatus
 from service.telemetry import catalogue as c
 
 FLOPS_PARTS = ("vision", "projector", "prefill", "decode_token")
 BOUNDS = ("value", "low", "high")
+STAGES = ("calibrate", "score", "plan", "prune", "heal", "evaluate", "export")
+"""The compressor's, which cannot be asked here: it brings torch along."""
 
 
 class ModelsCollector:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Literal
 
 import msgspec
@@ -24,7 +25,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "text"]
 """`auto` is text on a terminal, else JSON."""
 
-_BOUND: ContextVar[Mapping[str, str]] = ContextVar("bound", default={})
+_BOUND: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxyType({}))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -46,6 +47,7 @@ def configure_logging(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(output),
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(output)
     handler.setFormatter(
@@ -59,7 +61,11 @@ def configure_logging(
 
 def _renderer(output: IO[str], *, text: bool) -> Processor:
     if text:
-        return structlog.dev.ConsoleRenderer(colors=output.isatty())
+        return structlog.dev.ConsoleRenderer(
+            colors=output.isatty(),
+            # Rich's would show local variables: requests, images, keys.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     return structlog.processors.JSONRenderer(serializer=_encode)
 
 

@@ -13,13 +13,14 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["Span", "SpanKind", "Tracing", "http_exporter"]
+__all__ = ["Span", "Tracing", "http_exporter"]
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+Attributes = Mapping[str, AttributeValue]
 
 
 def http_exporter(endpoint: str) -> SpanExporter:
-    """Sends spans by OTLP over HTTP, protobuf. The SDK reads OTEL_EXPORTER_OTLP_HEADERS and its like."""
+    """Sends spans by OTLP over HTTP, protobuf; the SDK reads OTEL_EXPORTER_OTLP_HEADERS."""
     return OTLPSpanExporter(endpoint=endpoint)
 
 
@@ -33,59 +34,48 @@ class Tracing:
     def __init__(self, exporter: SpanExporter, service: str) -> None:
         """`service` is the process's `service.name`."""
         own = {"service.name": service, "service.version": version("infoprune")}
-        self._provider = TracerProvider(
-            resource=Resource.create(own), shutdown_on_exit=False
-        )
+        self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("infoprune", version("infoprune"))
 
-    def start(
-        self,
-        name: str,
-        kind: SpanKind,
-        attributes: Mapping[str, AttributeValue],
-        *,
-        carrier: Mapping[str, str] | None = None,
-        start_ns: int | None = None,
-    ) -> Span:
-        """A span whose parent, if any, is named by W3C headers in `carrier`."""
-        context = _PROPAGATOR.extract(carrier or {})
-        return self._tracer.start_span(
-            name, context, kind, attributes=dict(attributes), start_time=start_ns
-        )
+    def server(self, name: str, attributes: Attributes, carrier: Mapping[str, str]) -> Span:
+        """A request that came in; W3C headers in `carrier` may name its parent."""
+        context = _PROPAGATOR.extract(carrier)
+        return self._tracer.start_span(name, context, SpanKind.SERVER, dict(attributes))
 
-    def child(
-        self,
-        parent: Span,
-        name: str,
-        kind: SpanKind,
-        attributes: Mapping[str, AttributeValue],
-        *,
-        start_ns: int | None = None,
-    ) -> Span:
-        """A span below another one of this process."""
-        return self._tracer.start_span(
-            name, set_span_in_context(parent), kind, attributes=dict(attributes), start_time=start_ns
-        )
+    def client(self, parent: Span, name: str, attributes: Attributes) -> Span:
+        """A request that goes out on behalf of `parent`."""
+        context = set_span_in_context(parent)
+        return self._tracer.start_span(name, context, SpanKind.CLIENT, dict(attributes))
+
+    def consumer(self, name: str, attributes: Attributes, carrier: Mapping[str, str]) -> Span:
+        """A job that was taken from a queue; `carrier` names who put it there."""
+        context = _PROPAGATOR.extract(carrier)
+        return self._tracer.start_span(name, context, SpanKind.CONSUMER, dict(attributes))
+
+    def part(self, parent: Span, name: str, start_ns: int) -> Span:
+        """A part of what `parent` does, begun at a time in nanoseconds since 1970."""
+        context = set_span_in_context(parent)
+        return self._tracer.start_span(name, context, start_time=start_ns)
+
+    @staticmethod
+    def carrier(span: Span) -> dict[str, str]:
+        """The W3C headers that name a span as the parent of what follows."""
+        found: dict[str, str] = {}
+        _PROPAGATOR.inject(found, set_span_in_context(span))
+        return found
+
+    @staticmethod
+    def trace_id(span: Span) -> str:
+        """The 32 hexadecimal digits that logs and traces share."""
+        return f"{span.get_span_context().trace_id:032x}"
+
+    @staticmethod
+    def fail(span: Span, reason: str) -> None:
+        """Mark a span as failed; `reason` is a short code, no message that could quote a request."""
+        span.set_attribute("error.type", reason)
+        span.set_status(Status(StatusCode.ERROR))
 
     def close(self) -> None:
         """Send what is left; waits for it, some seconds at the most."""
         self._provider.shutdown()
-
-
-def carrier_of(span: Span) -> dict[str, str]:
-    """The W3C headers that name a span as the parent of what follows."""
-    found: dict[str, str] = {}
-    _PROPAGATOR.inject(found, set_span_in_context(span))
-    return found
-
-
-def trace_id(span: Span) -> str:
-    """The 32 hexadecimal digits that logs and traces share."""
-    return f"{span.get_span_context().trace_id:032x}"
-
-
-def fail(span: Span, reason: str) -> None:
-    """Mark a span as failed; `reason` is a short code, no message that could quote a request."""
-    span.set_attribute("error.type", reason)
-    span.set_status(Status(StatusCode.ERROR))

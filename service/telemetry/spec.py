@@ -1,4 +1,4 @@
-"""What a metric is: its name, type, labels and meaning. A metric is made from its `Spec`, nowhere else."""
+"""What a metric is: its name, type, labels and meaning. All are made from their `Spec`."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Spec:
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
         """A histogram that the gateway's code observes with."""
-        return Histogram(
-            self.name, self.help, self.labels, buckets=self.buckets, registry=registry
-        )
+        return Histogram(self.name, self.help, self.labels, buckets=self.buckets, registry=registry)
 
     def gauges(self) -> GaugeMetricFamily:
         """An empty family, for what is made at a scrape."""

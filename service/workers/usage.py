@@ -34,7 +34,7 @@ GpuProbe = Callable[[Collection[int]], GpuUse | None]
 
 
 class Nvml:
-    """NVIDIA's management library. In a container it may see other process ids: then it knows nothing."""
+    """NVIDIA's management library. Where a container hides process ids it knows nothing."""
 
     def __init__(self, library: Any) -> None:
         """`library` is the module `pynvml`, initialised."""
@@ -91,6 +91,4 @@ def measure(guard_pid: int, gpu: GpuProbe | None = None) -> Usage | None:
     use = gpu(found) if gpu is not None else None
     if use is None:
         return Usage(cpu_s=cpu_s, resident_bytes=resident)
-    return Usage(
-        cpu_s=cpu_s, resident_bytes=resident, gpu_bytes=use.resident, gpu_busy=use.busy
-    )
+    return Usage(cpu_s=cpu_s, resident_bytes=resident, gpu_bytes=use.resident, gpu_busy=use.busy)
