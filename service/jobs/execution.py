@@ -44,7 +44,7 @@ class Execution:
         earlier: Mapping[str, float] | None = None,
         spans: JobSpans | None = None,
     ) -> None:
-        """`earlier` is what former attempts spent at each stage, seconds; `spans` where it is traced."""
+        """`earlier`: seconds that former attempts spent at each stage; `spans`: where it is traced."""
         self._records, self.job_id, self._token = records, job_id, token
         self.recipe, self._weights, self._clock = recipe, stage_weights(recipe), clock
         self._times, self._spans = StageTimes(earlier), spans
