@@ -33,7 +33,7 @@ class Front:
         try:
             await self._serve(gateway, headers, scope, receive, trail)
         finally:
-            trail.close()
+            trail.close(gateway.access, getattr(scope.get("route"), "path", None))
 
     async def _serve(
         self,
@@ -54,7 +54,7 @@ class Front:
             await send({"type": "http.response.body", "body": error_body(error)})
             return
         if lease.name is not None:
-            scope["state"]["key_name"] = lease.name
+            scope["state"]["key_name"] = trail.key = lease.name
         with lease:
             endpoint = self._hot.get(path) if scope["method"] == "POST" else None
             if endpoint is not None:

@@ -24,6 +24,7 @@ from service.keys import KeyStore
 from service.registry import Registry, Snapshot
 from service.settings import Settings
 from service.telemetry import Metrics
+from service.telemetry.access import AccessLog
 
 if TYPE_CHECKING:
     from service.telemetry.otel import Tracing
@@ -47,6 +48,7 @@ class Gateway:
     """Requests in hand."""
     draining: bool = False
     tracing: Tracing | None = None
+    access: AccessLog | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -103,6 +105,8 @@ class Gateway:
                 if reason is not None:
                     call.abort(reason)
             self.pool.pump()
+            if self.access is not None:
+                self.access.flush()
 
     def drain(self) -> None:
         """Take nothing new; what is in hand may go on for `drain_timeout_s`."""
@@ -115,6 +119,8 @@ class Gateway:
         await self._prober.close()
         self.pool.close()
         await self.images.close()
+        if self.access is not None:
+            self.access.flush()
         await asyncio.sleep(0)  # what was closed just now leaves the loop
 
     def _abort_all(self) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
-import structlog
 from starlette.types import Message, Scope, Send
 
 from service.errors import ServiceError
@@ -19,46 +18,55 @@ from service.gateway.ask import Ask
 from service.gateway.pool import Slot
 from service.gateway.request_span import RequestSpan
 from service.routing.aliases import Choice
+from service.telemetry.access import AccessLog, Line
 from service.telemetry.logs import bind, request_id
 from service.telemetry.metrics import TokenCounts
 
-log = structlog.get_logger()
+if TYPE_CHECKING:
+    from service.telemetry.otel import Tracing
+
 HEADER = b"x-request-id"
 CLIENT_LEFT = 499
 _POLLED = frozenset({"/health", "/ready", "/metrics", "/metrics/targets"})
-"""Asked every few seconds: told at level debug, and not traced."""
+"""Asked every few seconds: neither logged nor traced."""
 _TRACE = (b"traceparent", b"tracestate")
 
 
 class Trail:
     """One request's. A context while one worker is asked: see `attempt`."""
 
-    __slots__ = ("_passed", "_scope", "_send", "_started", "attempts", "choice", "error",
-                 "first_token_s", "id", "span", "status", "usage", "worker")  # fmt: skip
+    __slots__ = ("_id", "_passed", "_polled", "_started", "_transport", "attempts", "choice", "error",
+                 "first_token_s", "id", "key", "method", "path", "span", "status", "usage",
+                 "worker")  # fmt: skip
 
     def __init__(
-        self, scope: Scope, headers: Mapping[bytes, bytes], send: Send, tracing: Any = None
+        self, scope: Scope, headers: Mapping[bytes, bytes], send: Send, tracing: Tracing | None
     ) -> None:
-        """`tracing` is `service.telemetry.otel.Tracing`, or None where nothing is traced."""
-        self._scope, self._send, self._started = scope, send, time.perf_counter()
+        # It keeps no scope: that would be a cycle, which only the garbage collector ends.
+        self._transport, self._started = send, time.perf_counter()
+        self.method, self.path = scope["method"], scope["path"]
         self.id = request_id(headers.get(HEADER))
+        self._id = self.id.encode()
         self.status, self.attempts = 0, 0
+        self.key: str | None = None
+        """Name of the API key that was shown."""
         self.choice: Choice | None = None
         self.worker: str | None = None
         self.usage: TokenCounts | None = None
         self.first_token_s: float | None = None
         self.error: str | None = None
         """Code of the error that ended it."""
-        self._passed = b"x-request-id: %b\r\n" % self.id.encode()
         self.span: RequestSpan | None = None
-        if tracing is None or scope["path"] in _POLLED:
-            self._passed += b"".join(
-                b"%b: %b\r\n" % (n, headers[n]) for n in _TRACE if n in headers
-            )
+        self._polled = self.path in _POLLED
+        self._passed = b"x-request-id: %b\r\n" % self._id
+        if tracing is None or self._polled:
+            for name in _TRACE:
+                if name in headers:
+                    self._passed += b"%b: %b\r\n" % (name, headers[name])
             bind(request_id=self.id)
         else:
             given = {n.decode(): headers[n].decode("latin-1") for n in _TRACE if n in headers}
-            self.span = RequestSpan(tracing, scope["method"], scope["path"], self.id, given)
+            self.span = RequestSpan(tracing, self.method, self.path, self.id, given)
             bind(request_id=self.id, trace_id=self.span.trace_id)
         scope.setdefault("state", {})["trail"] = self
 
@@ -66,8 +74,8 @@ class Trail:
         """ASGI's: notes the status, and adds the request's id to the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (HEADER, self.id.encode())]
-        return self._send(message)
+            message["headers"] = [*message.get("headers", ()), (HEADER, self._id)]
+        return self._transport(message)
 
     def chosen(self, ask: Ask, choice: Choice) -> None:
         """Which model answers."""
@@ -113,38 +121,34 @@ class Trail:
         """Where it is traced: what a job is told that it asked for."""
         return None if self.span is None else self.span.carrier().get("traceparent")
 
-    def close(self) -> None:
-        """It is over: tell."""
+    def close(self, access: AccessLog | None, route: str | None = None) -> None:
+        """It is over: tell. `route` is the pattern of the path, where one matched."""
         status = self.status or CLIENT_LEFT
         if self.span is not None:
-            if (route := getattr(self._scope.get("route"), "path", None)) is not None:
+            if route is not None:
                 self.span.routed(route)
             self.span.end(status, self.usage, self.error, self.first_token_s)
-        tell = log.debug if self._scope["path"] in _POLLED else log.info
-        tell("request", **self._fields(status))
+        if access is not None and not self._polled:
+            access.tell(self._line(access.now(), status))
 
-    def _fields(self, status: int) -> dict[str, object]:
-        found: dict[str, object] = {
-            "method": self._scope["method"],
-            "path": self._scope["path"],
-            "status": status,
-            "latency_s": round(time.perf_counter() - self._started, 6),
-        }
-        if (key := self._scope["state"].get("key_name")) is not None:
-            found["key"] = key
-        if self.choice is not None:
-            found["model"], found["variant"] = self.choice.entry.name, self.choice.entry.variant
-            found["worker"], found["attempts"] = self.worker, self.attempts
-            if self.choice.alias is not None:
-                found["alias"] = self.choice.alias
-        if self.usage is not None:
-            found["prompt_tokens"] = self.usage.prompt_tokens
-            found["completion_tokens"] = self.usage.completion_tokens
+    def _line(self, now: str, status: int) -> Line:
+        latency_s = round(time.perf_counter() - self._started, 6)
+        line = Line(now, "info", "request", self.id, self.method, self.path, status, latency_s)
+        line.key, line.error = self.key, self.error
+        if self.span is not None:
+            line.trace_id = self.span.trace_id
+        if (choice := self.choice) is not None:
+            line.alias, line.model, line.variant = (
+                choice.alias, choice.entry.name, choice.entry.variant,
+            )  # fmt: skip
+            line.worker, line.attempts = self.worker, self.attempts
+        if (usage := self.usage) is not None:
+            line.prompt_tokens, line.completion_tokens = (
+                usage.prompt_tokens, usage.completion_tokens,
+            )  # fmt: skip
         if self.first_token_s is not None:
-            found["first_token_s"] = round(self.first_token_s, 6)
-        if self.error is not None:
-            found["error"] = self.error
-        return found
+            line.first_token_s = round(self.first_token_s, 6)
+        return line
 
 
 def trail_of(scope: Scope) -> Trail:

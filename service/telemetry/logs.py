@@ -36,7 +36,7 @@ def configure_logging(
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     output = sys.stdout if file is None else file.open("a", buffering=1)
-    text = form == "text" or (form == "auto" and output.isatty())
+    text = is_text(output, form)
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -57,6 +57,11 @@ def configure_logging(
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def is_text(output: IO[str], form: Format) -> bool:
+    """Whether lines are for a person."""
+    return form == "text" or (form == "auto" and output.isatty())
 
 
 def _renderer(output: IO[str], *, text: bool) -> Processor:

@@ -1,4 +1,4 @@
-"""docs/metrics.md, printed from the catalogue: `python -m service.telemetry.reference > docs/metrics.md`."""
+"""docs/metrics.md, from the catalogue: `python -m service.telemetry.reference > docs/metrics.md`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _HEAD = """\
 `GET /metrics` on the gateway, in Prometheus's text format. This page is printed from the code:
 `python -m service.telemetry.reference`.
 
-- `variant` is `original` or `compressed`; values of labels come from the registry or from fixed sets, never
-  from a client.
+- `variant` is `original` or `compressed`; values of labels come from the registry or from fixed sets,
+  never from a client.
 - Of several gateway processes behind one port each adds a label `replica`, so sum over it; the metrics
   marked *store* mirror the store, are the same in every process, and come once.
 - `GET /metrics/targets` is Prometheus's HTTP service discovery (`http_sd_configs`) for the engines: all
