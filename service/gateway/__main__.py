@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 
 from service.gateway.app import create_app
 from service.gateway.front import Front
@@ -32,6 +33,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
     configure_logging(level=settings.log_level, form=settings.log_format)
+    disable_created_metrics()  # a series more for each, which nobody reads
     app = create_app(settings)
     config = uvicorn.Config(
         app,

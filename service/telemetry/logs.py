@@ -6,6 +6,7 @@ tasks and threads that it starts too. Other libraries' log records take the same
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import re
@@ -31,8 +32,12 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 def configure_logging(
     file: Path | None = None, *, level: Level = "info", form: Format = "auto"
-) -> None:
-    """Log to standard output, or append to a file. Other libraries' records: from `warning` on."""
+) -> IO[str]:
+    """Log to standard output, or append to a file. Other libraries' records: from `warning` on.
+
+    Returns:
+        What is written to.
+    """
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     output = sys.stdout if file is None else file.open("a", buffering=1)
@@ -57,6 +62,7 @@ def configure_logging(
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    return output
 
 
 def is_text(output: IO[str], form: Format) -> bool:
@@ -79,7 +85,10 @@ _ENCODER = msgspec.json.Encoder(enc_hook=repr)
 
 def _encode(event: EventDict, **_: object) -> str:
     """As JSON; several times faster than the standard library, as every request writes a line."""
-    return _ENCODER.encode(event).decode("utf-8", "replace")
+    try:
+        return _ENCODER.encode(event).decode()
+    except UnicodeEncodeError:  # half a surrogate pair, quoted from somewhere
+        return json.dumps(event, default=repr)
 
 
 def _name_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

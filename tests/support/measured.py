@@ -54,7 +54,9 @@ def job(**changes: Any) -> JobRecord:
 def jobs() -> list[JobRecord]:
     """One that is over, two that wait."""
     return [
-        job(status="finished", started=110.0, ended=150.0, stages={"calibrate": 12.0, "score": 3.0}),
+        job(
+            status="finished", started=110.0, ended=150.0, stages={"calibrate": 12.0, "score": 3.0}
+        ),
         job(priority="high", queued=130.0),
         job(priority="low", queued=120.0),
     ]

@@ -117,4 +117,6 @@ def test_what_is_exposed_is_as_the_catalogue_says() -> None:
 
 def test_the_reference_is_what_the_code_prints() -> None:
     page = Path(__file__).parents[2] / "docs" / "metrics.md"
-    assert page.read_text() == reference(), "python -m service.telemetry.reference > docs/metrics.md"
+    assert page.read_text() == reference(), (
+        "python -m service.telemetry.reference > docs/metrics.md"
+    )

@@ -26,9 +26,7 @@ def test_ready_workers_are_told_with_their_model_and_variant() -> None:
         ("http://user:secret@h:1/engine/", "h:1", {"__metrics_path__": "/engine/metrics"}),
     ],
 )
-def test_a_url_becomes_address_scheme_and_path(
-    url: str, target: str, more: dict[str, str]
-) -> None:
+def test_a_url_becomes_address_scheme_and_path(url: str, target: str, more: dict[str, str]) -> None:
     worker = WorkerState(id="w", model="a", url=url, status="ready")
     (group,) = targets(Snapshot(models={"a": model("a")}, workers=(worker,)))
     assert group.targets == [target]
