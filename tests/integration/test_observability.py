@@ -201,7 +201,7 @@ def test_a_job_is_in_the_trace_of_the_request_that_submitted_it(
     ):
         body = {"model": "tiny", "recipe": recipe}
         job = call("POST", f"{traced.gateway_url}/compress", body, CONTEXT).json()
-        wait_until(lambda: queue.get(job["id"]).status in FINAL, timeout_s=100)
+        wait_until(lambda: queue.get(job["id"]).status in FINAL, timeout_s=110)
         wait_until(lambda: bool(collector.named("compress")))
         stages = metrics(traced.gateway_url)["infoprune_job_stage_duration_seconds_count"]
 

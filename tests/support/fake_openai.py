@@ -38,10 +38,7 @@ def create_fake(name: str) -> FastAPI:
     async def last() -> Any:
         return app.state.last
 
-    @app.get("/heard")
-    async def heard() -> Any:
-        """Model and headers of every chat request."""
-        return app.state.heard
+    app.add_api_route("/heard", lambda: app.state.heard)  # model and headers of each chat request
 
     @app.get("/cancelled")
     async def cancelled() -> int:

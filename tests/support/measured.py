@@ -16,7 +16,7 @@ FLOPS = Flops(
 
 
 def world() -> Snapshot:
-    """An original `a`, its compressed `b` as the canary of `prod`; `old` had one that was rolled back."""
+    """An original `a`, its compressed `b` as the canary of `prod`; that of `old` was rolled back."""
     accuracy = {"easy-vqa": Interval(value=0.9, low=0.85, high=0.95, n=200)}
     models = {
         "a": model("a", params=1000, flops=FLOPS, accuracy=accuracy),
