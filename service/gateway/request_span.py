@@ -66,7 +66,7 @@ class RequestSpan:
 
     def attempt(self, slot: Slot) -> None:
         """A worker is asked."""
-        attributes = {
+        attributes: dict[str, str | int] = {
             "gen_ai.operation.name": self._operation,
             "gen_ai.provider.name": ENGINE,
             "gen_ai.request.model": self._model,

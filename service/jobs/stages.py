@@ -42,7 +42,7 @@ class JobSpans:
     ) -> None:
         """The parent is the request that submitted the job, if that was traced too."""
         self._tracing, self._clock_ns = tracing, clock_ns
-        attributes = {
+        attributes: dict[str, str | int] = {
             "infoprune.job.id": record.id,
             "infoprune.job.attempt": record.attempt,
             "infoprune.job.priority": record.priority,

@@ -47,7 +47,9 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_bound,
     ]
-    last = [*([] if text else [structlog.processors.format_exc_info]), _renderer(output, text=text)]
+    last = [_renderer(output, text=text)]
+    if not text:
+        last.insert(0, structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),

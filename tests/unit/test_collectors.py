@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from prometheus_client.core import Metric
@@ -17,7 +17,8 @@ from tests.support.measured import job, jobs, world
 class Collects(Protocol):
     """Any of the collectors."""
 
-    collect: Callable[[], Iterator[Metric]]
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape gets."""
 
 
 def values(collector: Collects, spec: Spec, suffix: str = "") -> dict[tuple[str, ...], float]:

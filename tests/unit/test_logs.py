@@ -105,7 +105,7 @@ async def test_tasks_and_threads_belong_to_the_request_that_started_them() -> No
         await asyncio.sleep(0)
         return (await asyncio.to_thread(bound))["request_id"]
 
-    assert await asyncio.gather(request("a"), request("b")) == ["a", "b"]
+    assert list(await asyncio.gather(request("a"), request("b"))) == ["a", "b"]
     assert "request_id" not in bound()
 
 
