@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from compressor.job import Stage
 from service.jobs.records import JobRecord
 from service.telemetry.logs import bind
 
@@ -23,10 +22,10 @@ class StageTimes:
 
     def __init__(self, earlier: Mapping[str, float] | None = None) -> None:
         self.spent = dict(earlier or {})
-        self._stage: Stage | None = None
+        self._stage: str | None = None
         self._last = 0.0
 
-    def heard(self, stage: Stage, share: float, now: float) -> None:
+    def heard(self, stage: str, share: float, now: float) -> None:
         """A report at a time of a monotonic clock, seconds."""
         if self._stage is not None:
             during = self._stage if share == 0 else stage
@@ -51,12 +50,12 @@ class JobSpans:
         }
         carrier = {"traceparent": record.traceparent} if record.traceparent else {}
         self._span = tracing.consumer("compress", attributes, carrier)
-        self._stage: Stage | None = None
+        self._stage: str | None = None
         self._open: Span | None = None
         self._last_ns = clock_ns()
         bind(job=record.id, trace_id=tracing.trace_id(self._span))
 
-    def heard(self, stage: Stage, share: float) -> None:
+    def heard(self, stage: str, share: float) -> None:
         """A report of the stage that the job is at; see `StageTimes` for when it began."""
         now_ns = self._clock_ns()
         if stage != self._stage:

@@ -181,7 +181,7 @@ def test_a_job_is_a_span_in_the_trace_of_who_submitted_it_with_one_for_each_stag
     for stage, share in (
         ("calibrate", 0.0), ("calibrate", 1.0), ("score", 0.5), ("export", 0.0), ("export", 1.0),
     ):  # fmt: skip
-        spans.heard(stage, share)  # type: ignore[arg-type]
+        spans.heard(stage, share)
     spans.end("finished")
 
     found = traced.spans()
