@@ -76,9 +76,9 @@ def serve(
     Settings are environment variables, such as PORT, REDIS_URL and INFOPRUNE_RUN_DIR; see
     docs/settings.md. Ends on Ctrl-C or SIGTERM, and nothing that it started outlives it.
     """
-    configure_logging()
     with service_errors(), errors_in_one_sentence():
         settings = read_settings(**({"auth": "off"} if no_auth else {}))
+        configure_logging(level=settings.log_level, form=settings.log_format)
         from service.jobs.runner import original_entry
         from service.supervisor import Supervisor
 

@@ -88,6 +88,19 @@ class ModelEntry(BaseModel):
     created: float = Field(default_factory=time.time)
 
 
+class Usage(BaseModel):
+    """What a worker's processes use on their machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpu_s: float
+    """Since they started."""
+    resident_bytes: int
+    gpu_bytes: int | None = None
+    gpu_busy: float | None = None
+    """Of the GPUs that they are on, 0 to 1."""
+
+
 class WorkerState(BaseModel):
     """One vLLM process and whether it can answer."""
 
@@ -102,6 +115,8 @@ class WorkerState(BaseModel):
     pid: int | None = None
     restarts: int = 0
     error: str | None = None
+    usage: Usage | None = None
+    """As the manager last measured it."""
     updated: float = Field(default_factory=time.time)
 
 

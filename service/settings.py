@@ -30,6 +30,9 @@ def _either(name: str) -> AliasChoices:
     return AliasChoices(name.upper(), f"INFOPRUNE_{name.upper()}", name)
 
 
+_OTLP = AliasChoices("INFOPRUNE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint")
+
+
 def _user_cache() -> Path:
     """`infoprune` in the user's cache directory, by the XDG rules."""
     given = os.environ.get("XDG_CACHE_HOME", "")
@@ -114,6 +117,14 @@ class Settings(BaseSettings):
     """Processes of the gateway, which share its port."""
     checkpoint_store: str | None = None
     """Where compressed models are put for other machines: any fsspec URL, such as s3://bucket/models."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """`warning` leaves out the line of each request."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto` is text on a terminal, else a JSON object a line."""
+    otlp_endpoint: Annotated[str | None, Field(validation_alias=_OTLP)] = None
+    """Where traces go, such as http://collector:4318; without it nothing is traced."""
+    worker_log_requests: bool = True
+    """Whether vLLM logs the id and the sampling parameters of each request, never its prompt."""
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
     """vLLM's --max-model-len; by default what the model's config says."""

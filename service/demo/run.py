@@ -53,7 +53,7 @@ def run_demo(
     console = Console()
     check_port(settings.host, settings.port)
     start_afresh(settings.run_dir)
-    configure_logging(settings.run_dir / "logs" / "supervisor.log")
+    configure_logging(settings.run_dir / "logs" / "supervisor.log", level=settings.log_level)
     with console.status("looking at the model"):
         entry = original_entry(model.resolve().name, model)
     supervisor = Supervisor(settings, [entry])

@@ -21,7 +21,7 @@ LOOK_EVERY_S = 1.0
 def main() -> None:
     """Run evaluations, one after another, until SIGTERM; one that is cut off goes on later."""
     settings = Settings()
-    configure_logging()
+    configure_logging(level=settings.log_level, form=settings.log_format)
     redis = Redis.from_url(settings.require_redis_url())
     runner = EvaluationRunner(redis, settings, uuid.uuid4().hex[:12])
     signal.signal(signal.SIGTERM, signal.default_int_handler)

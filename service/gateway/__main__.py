@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 
 from service.gateway.app import create_app
 from service.gateway.front import Front
@@ -31,12 +32,14 @@ class DrainingServer(uvicorn.Server):
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings()
-    configure_logging()
+    configure_logging(level=settings.log_level, form=settings.log_format)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series each that nobody reads
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        log_config=None,  # ours takes its records too
         log_level="warning",
         access_log=False,
         proxy_headers=False,

@@ -20,6 +20,8 @@ from service.gateway.inference import Inference
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
 from service.settings import Settings
+from service.telemetry.access import open_access_log
+from service.telemetry.tracing import open_tracing
 
 VQA = "/v1/vqa"
 
@@ -38,7 +40,12 @@ def create_app(settings: Settings) -> Front:
         redis = Redis.from_url(
             redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
         )
-        gateway = Gateway(settings, redis)
+        gateway = Gateway(
+            settings,
+            redis,
+            tracing=open_tracing(settings, "infoprune-gateway"),
+            access=open_access_log(settings),
+        )
         app.state.gateway = gateway
         await gateway.refresh()
         tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
@@ -49,6 +56,8 @@ def create_app(settings: Settings) -> Front:
             with suppress(asyncio.CancelledError):
                 await task
         await gateway.close()
+        if gateway.tracing is not None:
+            await asyncio.to_thread(gateway.tracing.close)
         redis.close()
 
     app = FastAPI(

@@ -94,6 +94,8 @@ class Ask:
     image: bytes | None = None
     """Key of its first image, for affinity."""
     to_fetch: Sequence[ImagePlace] = ()
+    choices: int = 1
+    """Answers that it wants."""
 
 
 class AskReader:
@@ -126,6 +128,7 @@ class AskReader:
         asked = bool(options and options.include_usage)
         add = bool(request.stream) and not asked
         ask = Ask(path, request.model, bool(request.stream), asked, request.user, body)
+        ask.choices = request.n or 1
         ask.add_usage, ask.rewrite_usage = add and options is UNSET, add and options is not UNSET
         if path == CHAT and request.messages is not UNSET:
             self._check_media(request.messages, ask)

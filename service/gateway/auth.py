@@ -20,7 +20,15 @@ from service.settings import is_loopback
 
 # Counts and model names only; a network policy may close them further.
 _PUBLIC = frozenset(
-    {"/health", "/ready", "/metrics", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
+    {
+        "/health",
+        "/ready",
+        "/metrics",
+        "/metrics/targets",
+        "/docs",
+        "/openapi.json",
+        "/docs/oauth2-redirect",
+    }
 )
 _BY_PREFIX: tuple[tuple[str, Scope], ...] = (
     ("/v1/", "inference"),

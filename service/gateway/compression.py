@@ -16,6 +16,7 @@ from compressor.recipe import Recipe, parse_recipe
 from service.errors import InvalidRequestError, ServiceError
 from service.gateway.body import read_body
 from service.gateway.state import Gateway
+from service.gateway.trail import trail_of
 from service.jobs.queue import JobQueue
 from service.jobs.records import FINAL, JobRecord
 from service.routing.policy import find_model
@@ -59,7 +60,12 @@ async def submit(
             param="model",
         )
     recipe: Recipe = parse_recipe(asked.recipe)
-    submit = partial(gateway.queue.submit, priority=asked.priority, key=idempotency_key)
+    submit = partial(
+        gateway.queue.submit,
+        priority=asked.priority,
+        key=idempotency_key,
+        traceparent=trail_of(request.scope).traceparent,
+    )
     return await asyncio.to_thread(submit, asked.model, recipe.model_dump(mode="json"), asked.name)
 
 

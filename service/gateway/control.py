@@ -16,12 +16,12 @@ from prometheus_client import Gauge
 from redis.exceptions import RedisError
 
 from service.evaluations.automatic import submit_due
-from service.gateway.comparison_metrics import ComparisonMetrics
+from service.gateway.comparison_metrics import ComparisonMetrics, pairs_of
 from service.gateway.exposition import ReplicaFiles
 from service.gateway.shadow import Comparer
 from service.gateway.state import Gateway
 from service.rollout.controller import Controller, Duty
-from service.rollout.counters import PairCounters
+from service.rollout.counters import PairCounters, read_comparison
 from service.rollout.replicas import Replica, Replicas
 
 log = structlog.get_logger()
@@ -62,10 +62,11 @@ class _Control:
         self._gateway, self._id = gateway, uuid.uuid4().hex[:12]
         self._counters = PairCounters(self._id)
         self._replicas = Replicas(gateway.redis)
+        self._metrics = ComparisonMetrics(gateway.metrics.registry, lambda: gateway.snapshot)
         self.comparer = Comparer(
             lambda: gateway.snapshot,
             self._counters,
-            ComparisonMetrics(gateway.metrics.registry, lambda: gateway.snapshot),
+            self._metrics,
             session,
             limit=settings.shadow_concurrency,
         )
@@ -110,6 +111,8 @@ class _Control:
         self._replicas.report(replica)
         self._counters.send(self._gateway.redis)
         self._controller.tick()
+        redis, pairs = self._gateway.redis, pairs_of(self._gateway.snapshot)
+        self._metrics.show_comparisons({pair: read_comparison(redis, pair) for pair in pairs})
 
     def _leave(self) -> None:
         self._counters.send(self._gateway.redis)

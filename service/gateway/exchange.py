@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from service.errors import UpstreamError
 from service.gateway.ask import Ask
 from service.gateway.call import Call
+from service.gateway.sse import Usage
+from service.gateway.trail import Trail
 from service.routing.aliases import Choice
 from service.telemetry import Series
 
@@ -34,6 +36,8 @@ class Answered:
     """From request to first token, of a stream."""
     latency_s: float
     """From request to the last byte."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """For a copy: the request's id, and its trace."""
 
 
 Observer = Callable[[Answered], None]
@@ -49,10 +53,16 @@ class Exchange:
     choice: Choice
     series: Series
     parts: list[bytes]
-    headers: bytes
-    """What the worker gets of the client's headers."""
+    trail: Trail
     started: float
     first_token_s: float | None = None
+
+    def count_stream(self, usage: Usage | None) -> None:
+        """Count a streamed answer that is complete."""
+        self.trail.usage, self.trail.first_token_s = usage, self.first_token_s
+        self.series.count_success(usage)
+        if self.first_token_s is not None and self.ask.choices == 1:
+            self.series.count_stream(usage, seconds_since(self.started) - self.first_token_s)
 
     def broken(self) -> UpstreamError:
         """The error of a worker that did not answer as it should."""
@@ -87,6 +97,7 @@ def tell(
         text=text,
         first_token_s=exchange.first_token_s,
         latency_s=latency_s,
+        headers=exchange.trail.copy_headers if exchange.choice.shadow is not None else {},
     )
     for observer in observers:
         try:

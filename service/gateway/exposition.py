@@ -19,14 +19,10 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
+from service.telemetry.catalogue import CATALOGUE
 
 STALE_S = 10.0
-SHARED = frozenset(
-    {
-        "infoprune_accuracy_ratio", "infoprune_ready_workers", "infoprune_jobs",
-        "infoprune_job_duration_seconds", "infoprune_canary_percent",
-    }
-)  # fmt: skip
+SHARED = frozenset(spec.name for spec in CATALOGUE if spec.shared)
 """They mirror the store, and are the same in every process."""
 
 

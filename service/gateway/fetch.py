@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -16,7 +17,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.errors import InvalidRequestError
+from service.gateway.ask import ImagePlace
 from service.gateway.body import ByteBudget, Holding
+from service.gateway.images import ImageLimits, check_image, data_url
 from service.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,6 +116,22 @@ class ImageFetcher:
         """End all connections."""
         if self._session is not None:
             await self._session.close()
+
+    async def fetch_all(
+        self, places: Sequence[ImagePlace], holding: Holding
+    ) -> list[tuple[ImagePlace, str]]:
+        """A request's images as data URLs; one after another, so that it has one connection.
+
+        Raises:
+            InvalidRequestError: one cannot be fetched, or is no picture of bearable size.
+            OverloadedError: the gateway's byte budget is used up.
+        """
+        limits = ImageLimits(self._settings.max_image_bytes, self._settings.max_image_pixels)
+        found = []
+        for place in places:
+            content = await self.fetch(place.url, place.name, holding)
+            found.append((place, data_url(content, check_image(content, place.name, limits))))
+        return found
 
     async def fetch(self, url: str, place: str, holding: Holding) -> bytes:
         """The bytes behind a URL; they are counted in `holding`.

@@ -10,6 +10,7 @@ from service.errors import ServiceError
 from service.gateway.body import limited
 from service.gateway.errors import error_body, error_headers
 from service.gateway.state import Gateway
+from service.gateway.trail import Trail
 
 Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -27,18 +28,33 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        gateway, path = self._gateway(), scope["path"]
+        gateway, headers = self._gateway(), dict(scope["headers"])
+        trail = Trail(scope, headers, send, gateway.tracing)
         try:
-            lease = gateway.keys.admit(path, dict(scope["headers"]))
+            await self._serve(gateway, headers, scope, receive, trail)
+        finally:
+            trail.close(gateway.access, getattr(scope.get("route"), "path", None))
+
+    async def _serve(
+        self,
+        gateway: Gateway,
+        headers: Mapping[bytes, bytes],
+        scope: Scope,
+        receive: Receive,
+        trail: Trail,
+    ) -> None:
+        path, send = scope["path"], trail.send
+        try:
+            lease = gateway.keys.admit(path, headers)
         except ServiceError as error:
+            trail.error = error.code
             gateway.metrics.refused.labels(error.code).inc()
-            headers = error_headers(error)
-            start = {"type": "http.response.start", "status": error.status, "headers": headers}
-            await send(start)
+            told = error_headers(error)
+            await send({"type": "http.response.start", "status": error.status, "headers": told})
             await send({"type": "http.response.body", "body": error_body(error)})
             return
         if lease.name is not None:
-            scope.setdefault("state", {})["key_name"] = lease.name
+            scope["state"]["key_name"] = trail.key = lease.name
         with lease:
             endpoint = self._hot.get(path) if scope["method"] == "POST" else None
             if endpoint is not None:

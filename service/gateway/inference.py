@@ -29,16 +29,16 @@ from service.errors import (
     ServiceError,
     WorkerNotReadyError,
 )
-from service.gateway.ask import Ask, AskReader, ImagePlace, worker_body
+from service.gateway.ask import AskReader, worker_body
 from service.gateway.body import ClientDisconnect, Holding, receive_body
 from service.gateway.call import NEVER, Call, Headers, cut_short
 from service.gateway.exchange import Exchange, observe, seconds_since, tell
 from service.gateway.headers import choice_headers, seconds, time_limit
 from service.gateway.http1 import BrokenError, ConnectError, Connection, open_exchange
-from service.gateway.images import ImageLimits, check_image, data_url
 from service.gateway.pool import NoOtherWorkerError, Slot
 from service.gateway.sse import COMPLETION, UsageFilter, looks_like_events
 from service.gateway.state import Gateway
+from service.gateway.trail import trail_of
 from service.routing.aliases import choose_model
 
 log = structlog.get_logger()
@@ -46,8 +46,7 @@ MAX_ATTEMPTS = 4
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 _SATURATED = frozenset({429, 503})
-_TO_WORKER = (b"x-request-id", b"traceparent")
-_TO_CLIENT = frozenset({b"content-type", b"x-request-id", b"retry-after"})
+_TO_CLIENT = frozenset({b"content-type", b"retry-after"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +74,14 @@ class Inference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Whatever happens, the client hears of it, and nothing of the request is left behind."""
-        gateway = self._gateway()
+        gateway, trail = self._gateway(), trail_of(scope)
         call = Call(send, asyncio.get_running_loop().time(), BODY_TIMEOUT_S)
         holding = Holding(gateway.bytes)
         gateway.calls.add(call)
         try:
             await self._serve(gateway, call, holding, scope, receive)
         except ServiceError as error:
+            trail.error = error.code
             await call.fail(error)
         except ClientDisconnect:
             return
@@ -90,9 +90,11 @@ class Inference:
             if call.resume() is None:
                 raise  # somebody else's, at shutdown
             if cause is not None:
+                trail.error = cause.code
                 await call.fail(cause)
         except Exception as error:
             log.error("unexpected error", path=scope["path"], exc_info=error)
+            trail.error = ServiceError.code
             await call.fail(ServiceError("The gateway failed unexpectedly; its log says why."))
         finally:
             call.close()
@@ -105,7 +107,7 @@ class Inference:
         """Read, choose the model, prepare what the worker gets, forward."""
         if gateway.draining:
             raise DrainingError
-        started = time.perf_counter()
+        trail, started = trail_of(scope), time.perf_counter()
         headers = dict(scope["headers"])
         body = await receive_body(receive, headers, gateway.settings.max_body_bytes, holding)
         limit_s = time_limit(headers, gateway.settings.request_timeout_s)
@@ -115,14 +117,14 @@ class Inference:
         session = ask.user or headers.get(b"x-session-id", b"").decode("latin-1") or None
         choice = choose_model(gateway.snapshot, ask.model, session=session, draw=random.random())
         call.model = choice.entry.name
+        trail.chosen(ask, choice)
         series = gateway.metrics.of(choice.entry)
         series.in_flight.inc()
         exchange: Exchange | None = None
         try:
-            fetched = await fetch_images(gateway, ask, holding) if ask.to_fetch else ()
+            fetched = await gateway.images.fetch_all(ask.to_fetch, holding) if ask.to_fetch else ()
             parts = worker_body(ask, choice.entry.name, fetched)
-            passed = [b"%b: %b\r\n" % (n, headers[n]) for n in _TO_WORKER if n in headers]
-            exchange = Exchange(call, ask, choice, series, parts, b"".join(passed), started)
+            exchange = Exchange(call, ask, choice, series, parts, trail, started)
             low = headers.get(b"x-infoprune-priority") == b"low"
             await self._forward(gateway, exchange, low=low)
         except ServiceError as error:
@@ -149,6 +151,7 @@ class Inference:
         suspects: list[Slot] = []
         last: ServiceError | _Reply | None = None
         for _ in range(MAX_ATTEMPTS):
+            asked = time.perf_counter()
             try:
                 slot = await pool.acquire(exchange.ask.image, tried, low=low)
             except NoOtherWorkerError:
@@ -157,9 +160,11 @@ class Inference:
                 if isinstance(last, _Reply):
                     break
                 raise
+            exchange.series.queue_time.observe(seconds_since(asked))
             slot.calls.add(exchange.call)
             try:
-                await self._attempt(gateway, exchange, slot)
+                with exchange.trail.attempt(slot):
+                    await self._attempt(gateway, exchange, slot)
             except _RetryError as failure:
                 last = failure.cause
                 exchange.series.count_retry(failure.reason)
@@ -190,7 +195,11 @@ class Inference:
         connection: Connection | None = None
         try:
             connection = await open_exchange(
-                slot.origin, "POST", exchange.ask.path, exchange.parts, exchange.headers
+                slot.origin,
+                "POST",
+                exchange.ask.path,
+                exchange.parts,
+                exchange.trail.worker_headers,
             )
             if exchange.ask.stream and connection.status == 200:
                 await self._stream(gateway, exchange, connection)
@@ -251,6 +260,7 @@ class Inference:
             exchange.series.count_rejection(reply.status)
             text = None
         else:
+            exchange.trail.usage = completion.usage
             exchange.series.count_success(completion.usage)
             wanted = exchange.choice.shadow is not None and completion.choices
             text = completion.choices[0].said() if wanted else None
@@ -279,22 +289,5 @@ class Inference:
         if not events.finished:
             raise BrokenError("the stream has no end")
         await call.end(events.flush())
-        exchange.series.count_success(events.usage)
+        exchange.count_stream(events.usage)
         observe(gateway.observers, exchange, 200, "".join(events.text) if keep_text else None)
-
-
-async def fetch_images(
-    gateway: Gateway, ask: Ask, holding: Holding
-) -> list[tuple[ImagePlace, str]]:
-    """The images by URL, as data URLs; one after another, so that a request has one connection.
-
-    Raises:
-        InvalidRequestError: one cannot be fetched, or is no picture of bearable size.
-    """
-    settings = gateway.settings
-    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    found = []
-    for place in ask.to_fetch:
-        content = await gateway.images.fetch(place.url, place.name, holding)
-        found.append((place, data_url(content, check_image(content, place.name, limits))))
-    return found

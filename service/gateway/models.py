@@ -1,4 +1,4 @@
-"""`/v1/models`, `/metrics`, `/health`, `/ready`."""
+"""`/v1/models`, `/metrics`, `/metrics/targets`, `/health`, `/ready`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.gateway.exposition import ReplicaFiles, exposition
+from service.gateway.scrape_targets import TargetGroup, targets
 from service.gateway.state import Gateway
 from service.registry import Snapshot
 from service.rollout.records import Alias
@@ -79,6 +80,13 @@ async def metrics(request: Request) -> Response:
     files = ReplicaFiles.of(gateway.settings)
     content = await asyncio.to_thread(exposition, gateway.metrics.registry, files)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/metrics/targets")
+async def metrics_targets(request: Request) -> list[TargetGroup]:
+    """Prometheus service discovery (`http_sd_configs`): the engines that are ready, by model."""
+    gateway: Gateway = request.app.state.gateway
+    return targets(gateway.snapshot)
 
 
 @router.get("/health")

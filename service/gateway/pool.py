@@ -41,6 +41,8 @@ class Slot:
     breaker: Breaker = CLOSED
     health: Health = field(default_factory=Health)
     busy_until: float = 0.0
+    opened: int = 0
+    """Times that its breaker opened, since the metrics last took them."""
     calls: set[Call] = field(default_factory=set)
     suspected: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to have it probed at once."""
@@ -58,7 +60,8 @@ class Slot:
 
     def failed(self, now: float) -> None:
         """It broke off, answered garbage, or failed inside."""
-        self.breaker = self.breaker.after_failure(now)
+        before, self.breaker = self.breaker, self.breaker.after_failure(now)
+        self.opened += self.breaker.openings > before.openings
         self.suspected.set()
 
     def saturated(self, now: float, retry_after_s: float | None) -> None:

@@ -132,7 +132,7 @@ class Comparer:
     async def _copy(self, pair: Pair, model: ModelEntry, answered: Answered) -> None:
         # A body with pictures takes milliseconds to parse: not on the event loop.
         body, greedy = await asyncio.to_thread(copy_of, answered.body, model.name)
-        outcome, text, latency_s = await self._ask(model.name, answered.path, body)
+        outcome, text, latency_s = await self._ask(model.name, answered, body)
         self._metrics.copies.labels(pair.alias, pair.candidate, outcome).inc()
         if outcome == "full":
             self._counters.add(pair.id, dropped=1)
@@ -149,21 +149,23 @@ class Comparer:
             pair.id, pairs=1, agreement=found.judged, exact=found.exact, vqa=found.vqa,
             token=found.token,
         )  # fmt: skip
-        self._metrics.pairs.labels(pair.alias, pair.candidate).inc()
-        self._metrics.agreement.labels(pair.alias, pair.candidate).inc(found.judged)
+        self._metrics.count_pair(pair.alias, pair.candidate, found)
 
-    async def _ask(self, model: str, path: str, body: bytes) -> tuple[str, str | None, float]:
+    async def _ask(
+        self, model: str, answered: Answered, body: bytes
+    ) -> tuple[str, str | None, float]:
         """Outcome, text and seconds of one copy."""
         started = time.perf_counter()
         try:
             worker = choose_worker(self._snapshot(), model, self._workers)
         except WorkerNotReadyError:
             return "full", None, 0.0
+        headers = {"content-type": "application/json", **answered.headers}
         self._workers[worker.id] += 1
         self.in_flight[model] += 1
         try:
             async with self._session.post(
-                worker.url + path, data=body, headers={"content-type": "application/json"}
+                worker.url + answered.path, data=body, headers=headers
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):

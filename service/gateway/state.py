@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 from redis import Redis
@@ -23,6 +24,10 @@ from service.keys import KeyStore
 from service.registry import Registry, Snapshot
 from service.settings import Settings
 from service.telemetry import Metrics
+from service.telemetry.access import AccessLog
+
+if TYPE_CHECKING:
+    from service.telemetry.otel import Tracing
 
 log = structlog.get_logger()
 SWEEP_S = 0.25
@@ -42,6 +47,8 @@ class Gateway:
     calls: set[Call] = field(default_factory=set)
     """Requests in hand."""
     draining: bool = False
+    tracing: Tracing | None = None
+    access: AccessLog | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -72,6 +79,7 @@ class Gateway:
             read = self._elsewhere.without(self.snapshot)
         else:
             self.store_reachable = True
+        self.metrics.store.set(self.store_reachable)
         self.snapshot = self._elsewhere.added_to(read)
         self.pool.sync(self.snapshot)
         self.metrics.show_snapshot(self.snapshot)
@@ -97,6 +105,8 @@ class Gateway:
                 if reason is not None:
                     call.abort(reason)
             self.pool.pump()
+            if self.access is not None:
+                self.access.flush()
 
     def drain(self) -> None:
         """Take nothing new; what is in hand may go on for `drain_timeout_s`."""
@@ -109,6 +119,8 @@ class Gateway:
         await self._prober.close()
         self.pool.close()
         await self.images.close()
+        if self.access is not None:
+            self.access.flush()
         await asyncio.sleep(0)  # what was closed just now leaves the loop
 
     def _abort_all(self) -> None:
@@ -120,21 +132,36 @@ class Gateway:
             self._prober.add(slot)
         else:
             self._prober.remove(slot)
+            self._take_openings(slot)
 
     def _standing_changed(self, slot: Slot) -> None:
         ejected = slot.health.ejected
         log.warning("worker ejected" if ejected else "worker is back", model=slot.model, id=slot.id)
         if ejected:
-            self.metrics.ejections.labels(slot.model).inc()
+            self.metrics.ejections.labels(*self._labels(slot.model)).inc()
         self.pool.pump()
         self._show_pool()
 
     def _show_pool(self) -> None:
         now = asyncio.get_running_loop().time()
         self.metrics.bytes_in_flight.set(self.bytes.held)
-        self.metrics.trusted.clear()
-        self.metrics.waiting.clear()
+        for gauge in (self.metrics.trusted, self.metrics.waiting, self.metrics.open_breakers):
+            gauge.clear()
         for name, pool in self.pool.models.items():
-            trusted = sum(slot.trusted(now) for slot in pool.slots)
-            self.metrics.trusted.labels(name).set(trusted)
-            self.metrics.waiting.labels(name).set(len(pool.queue) + len(pool.later))
+            labels, slots = self._labels(name), pool.slots
+            self.metrics.trusted.labels(*labels).set(sum(slot.trusted(now) for slot in slots))
+            self.metrics.waiting.labels(*labels).set(len(pool.queue) + len(pool.later))
+            open_ = sum(slot.breaker.openings > 0 for slot in slots)
+            self.metrics.open_breakers.labels(*labels).set(open_)
+            for slot in slots:
+                self._take_openings(slot)
+
+    def _take_openings(self, slot: Slot) -> None:
+        if slot.opened:
+            self.metrics.breaker_openings.labels(*self._labels(slot.model)).inc(slot.opened)
+            slot.opened = 0
+
+    def _labels(self, model: str) -> tuple[str, str]:
+        """Model and variant, as metrics have them; of one that was just deleted, as of an original."""
+        entry = self.snapshot.models.get(model)
+        return model, "original" if entry is None else entry.variant

@@ -16,7 +16,7 @@ from service.telemetry import configure_logging
 def main() -> None:
     """Work until SIGTERM. Each job gets a process of its own, spawned: fork and CUDA conflict."""
     settings = Settings()
-    configure_logging()
+    configure_logging(level=settings.log_level, form=settings.log_format)
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     url = settings.require_redis_url()
     sweeper = Sweeper(Redis.from_url(url), settings)

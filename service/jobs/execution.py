@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import structlog
@@ -15,6 +15,7 @@ from compressor.job import Stage
 from compressor.recipe import Recipe
 from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecords, JobStatus
+from service.jobs.stages import JobSpans, StageTimes
 from service.registry import ModelEntry
 
 log = structlog.get_logger()
@@ -39,9 +40,14 @@ class Execution:
         token: str,
         recipe: Recipe,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        earlier: Mapping[str, float] | None = None,
+        spans: JobSpans | None = None,
     ) -> None:
+        """`earlier`: seconds that former attempts spent at each stage; `spans`: where it is traced."""
         self._records, self.job_id, self._token = records, job_id, token
         self.recipe, self._weights, self._clock = recipe, stage_weights(recipe), clock
+        self._times, self._spans = StageTimes(earlier), spans
         self._last: tuple[str, float] = ("", 0.0)
         self._first: tuple[float, float] | None = None  # (seconds, percent) of the first report
         self._over = threading.Event()
@@ -63,6 +69,9 @@ class Execution:
             Superseded: another execution has the job.
         """
         now = self._clock()
+        self._times.heard(stage, share, now)
+        if self._spans is not None:
+            self._spans.heard(stage, share)
         if stage == self._last[0] and now - self._last[1] < PROGRESS_EVERY_S:
             return
         new_stage, self._last = stage != self._last[0], (stage, now)
@@ -72,7 +81,8 @@ class Execution:
             percent = overall(stage, share, self._weights)
             self._first = self._first or (now, percent)
             left = seconds_left(self._first[1], percent, now - self._first[0])
-            if not self._records.progress(self.job_id, self._token, stage, percent, left):
+            spent = self._times.spent
+            if not self._records.progress(self.job_id, self._token, stage, percent, left, spent):
                 raise self.refused()
         except RedisError:
             log.warning("progress not recorded", job=self.job_id, reason="redis is away")
@@ -97,8 +107,9 @@ class Execution:
         while True:
             try:
                 done = self._records.end(
-                    self.job_id, status, token=self._token, error=error, report=report, model=model
-                )
+                    self.job_id, status, token=self._token, error=error, report=report, model=model,
+                    stages=self._times.spent,
+                )  # fmt: skip
             except RedisError:
                 if time.monotonic() > deadline:
                     raise

@@ -62,6 +62,7 @@ class JobQueue:
         *,
         priority: Priority = "normal",
         key: str | None = None,
+        traceparent: str | None = None,
     ) -> JobRecord:
         """Queue a compression of `model`; without a name the compressed model gets a free one.
 
@@ -71,6 +72,7 @@ class JobQueue:
             name: of the compressed model.
             priority: jobs of a higher one go first.
             key: an idempotency key: the job that it came with first is the answer.
+            traceparent: W3C context of the request, where that is traced.
 
         Raises:
             NameTakenError: a model, an alias or a job that is not over has that name.
@@ -83,6 +85,7 @@ class JobQueue:
                 recipe,
                 priority=priority,
                 key=key,
+                traceparent=traceparent,
             )
             if new:
                 enqueue(self._redis, record, job_timeout_s=self._job_timeout_s)

@@ -11,10 +11,10 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
 from service.errors import IdempotencyError
@@ -57,6 +57,10 @@ class JobRecord(BaseModel):
     started: float | None = None
     """When this attempt began."""
     ended: float | None = None
+    stages: dict[str, float] = Field(default_factory=dict)
+    """Seconds spent in each stage so far, all attempts together."""
+    traceparent: str | None = None
+    """W3C context of the request that submitted it, where that was traced."""
     report: dict[str, Any] | None = None
 
     @property
@@ -81,6 +85,7 @@ class JobRecords:
         *,
         priority: Priority = "normal",
         key: str | None = None,
+        traceparent: str | None = None,
     ) -> tuple[JobRecord, bool]:
         """Record a new job as queued.
 
@@ -90,6 +95,7 @@ class JobRecords:
             recipe: what to do.
             priority: which jobs go first.
             key: an idempotency key; a second job with it is the first one.
+            traceparent: W3C context of the request that asks for it.
 
         Returns:
             The record, and whether it is new.
@@ -109,7 +115,7 @@ class JobRecords:
             now = time.time()
             record = JobRecord(
                 id=uuid.uuid4().hex[:12], model=model, name=name if isinstance(name, str) else name(),
-                recipe=recipe, priority=priority, created=now, queued=now,
+                recipe=recipe, priority=priority, created=now, queued=now, traceparent=traceparent,
             )  # fmt: skip
             pipe.multi()
             pipe.hset(_key(record.id), mapping=_fields(record.model_dump()))
@@ -176,10 +182,16 @@ class JobRecords:
         stage: str,
         percent: float,
         seconds_left: float | None = None,
+        stages: Mapping[str, float] | None = None,
     ) -> bool:
         """Record how far an execution is; False if it is no longer the one that may run."""
         left = None if seconds_left is None else round(seconds_left, 1)
-        changes = {"stage": stage, "percent": round(percent, 1), "seconds_left": left}
+        changes: dict[str, Any] = {
+            "stage": stage,
+            "percent": round(percent, 1),
+            "seconds_left": left,
+        }
+        changes |= {"stages": dict(stages)} if stages else {}
         return self._change(job_id, changes, allowed=("running",), token=token)
 
     def requeue(self, record: JobRecord) -> JobRecord | None:
@@ -205,6 +217,7 @@ class JobRecords:
         error: str | None = None,
         report: dict[str, Any] | None = None,
         model: ModelEntry | None = None,
+        stages: Mapping[str, float] | None = None,
     ) -> bool:
         """Give a job its final status, unless it has one; False if it had.
 
@@ -212,6 +225,7 @@ class JobRecords:
         """
         changes: dict[str, Any] = {"status": status, "ended": time.time(), "error": error}
         changes["seconds_left"] = None
+        changes |= {"stages": dict(stages)} if stages else {}
         if report is not None:
             changes |= {"report": report, "percent": 100.0}
         done = self._change(
@@ -281,7 +295,7 @@ def _record(fields: dict[Any, Any]) -> JobRecord:
     return JobRecord.model_validate(values)
 
 
-_STRINGS = {"id", "model", "name", "priority", "status", "stage", "error", "token"}
+_STRINGS = {"id", "model", "name", "priority", "status", "stage", "error", "token", "traceparent"}
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -22,10 +24,13 @@ from compressor.recipe import parse_recipe
 from compressor.report import Side
 from service.jobs.execution import Execution, Superseded
 from service.jobs.records import JobRecord, JobRecords
+from service.jobs.stages import JobSpans
 from service.jobs.transfer import fetch_model, store_model
 from service.latency.measure import latency_table
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
+from service.telemetry.logs import bind, configure_logging
+from service.telemetry.tracing import open_tracing
 
 log = structlog.get_logger()
 
@@ -33,6 +38,7 @@ log = structlog.get_logger()
 def run_job(job_id: str) -> None:
     """What RQ calls. Its outcome is in the job's record; RQ's own is not looked at."""
     settings = Settings()
+    configure_logging(level=settings.log_level, form=settings.log_format)
     # Half a minute of patience where a job reads what it cannot do without.
     patient = Retry(ExponentialBackoff(cap=5.0, base=0.1), 12)
     redis = Redis.from_url(settings.require_redis_url(), retry=patient)
@@ -47,30 +53,55 @@ def run_job(job_id: str) -> None:
         log.info("job not run", job=job_id, reason="over, unknown, or run by another")
         return
     eager_records = JobRecords(eager, ttl_s=settings.job_ttl_s)
-    with Execution(eager_records, job_id, token, parse_recipe(record.recipe)) as execution:
+    recipe = parse_recipe(record.recipe)
+    with (
+        traced(record, settings) as spans,
+        Execution(
+            eager_records, job_id, token, recipe, earlier=record.stages, spans=spans
+        ) as execution,
+    ):
         execution.note(f"attempt {record.attempt} of {record.name} begins")
-        _run(record, execution, Registry(redis), settings)
+        status = _run(record, execution, Registry(redis), settings)
+        if spans is not None:
+            spans.end(status)
 
 
-def _run(record: JobRecord, execution: Execution, registry: Registry, settings: Settings) -> None:
-    """Compress; whatever happens, the job's owner is told in one sentence."""
+@contextmanager
+def traced(record: JobRecord, settings: Settings) -> Iterator[JobSpans | None]:
+    """The job's spans where traces are wanted; they are sent when the block ends."""
+    bind(job=record.id)
+    tracing = open_tracing(settings, "infoprune-job")
+    if tracing is None:
+        yield None
+        return
+    try:
+        yield JobSpans(tracing, record)
+    finally:
+        tracing.close()  # RQ ends this process without any other goodbye
+
+
+def _run(record: JobRecord, execution: Execution, registry: Registry, settings: Settings) -> str:
+    """Compress; whatever happens, the job's owner is told in one sentence. Returns how it ended."""
     try:
         entry = _compress(record, execution, registry, settings)
     except (Cancelled, Superseded) as stop:
-        log.info("job stopped", job=record.id, reason=type(stop).__name__)
+        log.info("job stopped", reason=type(stop).__name__)
+        return type(stop).__name__.lower()
     except CompressorError as error:
         execution.note(str(error))
         execution.end("failed", error=str(error))
     except MemoryError:
         execution.end("failed", error="The job ran out of memory.")
     except Exception as error:  # the job's boundary
-        log.exception("job failed", job=record.id)
+        log.exception("job failed")
         execution.note(traceback.format_exc())
         sentence = f"The job failed unexpectedly: {type(error).__name__}: {error}"
         execution.end("failed", error=sentence.splitlines()[0][:300])
     else:
         execution.note(f"finished: {entry.name}")
-        log.info("job finished", job=record.id, model=entry.name)
+        log.info("job finished", model=entry.name)
+        return "finished"
+    return "failed"
 
 
 def _compress(

@@ -16,17 +16,19 @@ from pathlib import Path
 import structlog
 from redis.exceptions import RedisError
 
-from service.registry import ModelEntry, Registry, WorkerState, WorkerStatus
+from service.registry import ModelEntry, Registry, Usage, WorkerState, WorkerStatus
 from service.settings import Settings
 from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
 from service.workers.process import GuardedProcess
+from service.workers.usage import measure, open_nvml
 from service.workers.vllm_command import Machine, worker_command, worker_environment
 
 log = structlog.get_logger()
 
 CommandBuilder = Callable[[ModelEntry, int, Settings, Machine], list[str]]
 PROBE_TIMEOUT_S = 2.0
+MEASURE_EVERY_S = 5.0
 
 
 @dataclass
@@ -42,6 +44,8 @@ class _Worker:
     status: WorkerStatus = "starting"
     restarts: int = 0
     error: str | None = None
+    usage: Usage | None = None
+    measured: float = 0.0
     failures: Failures = field(default_factory=Failures)
     jitter: float = field(default_factory=random.random)
 
@@ -66,6 +70,7 @@ class WorkerManager:
         self._command = command
         self._roots = (*roots, *settings.model_roots, settings.models_dir)
         self._fetcher = Fetcher(settings)
+        self._gpu = open_nvml() if machine.has_gpu else None
         self._workers: dict[tuple[str, int], _Worker] = {}
         self._leaving: list[tuple[float, _Worker]] = []
         self._models: dict[str, ModelEntry] = {}
@@ -124,6 +129,10 @@ class WorkerManager:
             elif now - worker.started > self._settings.worker_start_timeout_s:
                 worker.process.stop()
                 self._failed(worker, now, "vLLM did not answer in time")
+        elif now - worker.measured >= MEASURE_EVERY_S:
+            worker.measured = now
+            worker.usage = measure(worker.process.pid, self._gpu)
+            self._report(worker, worker.status)
 
     def _may_load(self) -> bool:
         """On few cores one engine starts at a time: two would each take more than twice as long."""
@@ -152,7 +161,7 @@ class WorkerManager:
         assert worker.process is not None
         detail = worker.process.last_error()
         worker.process.stop()
-        worker.process = None
+        worker.process, worker.usage = None, None
         worker.restarts += 1
         worker.failures = worker.failures.after(now, now - worker.started)
         worker.error = f"{reason}: {detail}" if detail else f"{reason}; see its log."
@@ -187,6 +196,7 @@ class WorkerManager:
             pid=worker.process.pid if worker.process else None,
             restarts=worker.restarts,
             error=worker.error,
+            usage=worker.usage,
         )
         try:
             self._registry.put_worker(state)

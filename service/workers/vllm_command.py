@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from service.registry import ModelEntry
 from service.settings import Settings
+from service.telemetry.tracing import traces_endpoint
 
 _FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 
@@ -42,12 +43,20 @@ def worker_command(entry: ModelEntry, port: int, settings: Settings, machine: Ma
         command.append("--enforce-eager")
     if settings.worker_max_model_len is not None:
         command += ["--max-model-len", str(settings.worker_max_model_len)]
+    if settings.worker_log_requests:
+        command.append("--enable-log-requests")
+    if (traces := traces_endpoint(settings)) is not None:
+        command += ["--otlp-traces-endpoint", traces]
     return [*command, *settings.worker_extra_args]
 
 
 def worker_environment(environment: Mapping[str, str], machine: Machine) -> dict[str, str]:
     """The worker's environment: offline, no telemetry; on a CPU a small cache and no pinned cores."""
-    extra = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    extra = {
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
+        # As the rest of the service speaks it; vLLM's own default is gRPC.
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_SERVICE_NAME": "infoprune-worker",
+    }  # fmt: skip
     if not machine.has_gpu:
         extra |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",

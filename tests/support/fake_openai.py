@@ -24,6 +24,7 @@ def create_fake(name: str) -> FastAPI:
     app = FastAPI()
     app.state.cancelled = 0
     app.state.last = None
+    app.state.heard = []
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -37,6 +38,8 @@ def create_fake(name: str) -> FastAPI:
     async def last() -> Any:
         return app.state.last
 
+    app.add_api_route("/heard", lambda: app.state.heard)  # model and headers of each chat request
+
     @app.get("/cancelled")
     async def cancelled() -> int:
         return int(app.state.cancelled)
@@ -44,6 +47,7 @@ def create_fake(name: str) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         body = app.state.last = await request.json()
+        app.state.heard.append({"model": body["model"], "headers": dict(request.headers)})
         text = json.dumps(body["messages"])
         if "reject" in text:
             error = {"message": "too long", "type": "BadRequestError", "param": None, "code": 400}

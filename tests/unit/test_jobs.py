@@ -66,8 +66,15 @@ class Told:
         """No record: somebody else has the job."""
 
     def progress(
-        self, job_id: str, token: str, stage: str, percent: float, left: float | None
+        self,
+        job_id: str,
+        token: str,
+        stage: str,
+        percent: float,
+        left: float | None,
+        stages: dict[str, float],
     ) -> bool:
+        self.stages = dict(stages)
         assert (job_id, token) == ("1", "t")
         self.heard.append((stage, round(percent), left if left is None else round(left)))
         return self.accepts
@@ -86,6 +93,7 @@ def test_progress_is_told_twice_a_second_at_the_most_and_at_every_stage() -> Non
     assert [stage for stage, *_ in told.heard] == ["calibrate"] * 3 + ["score"]
     assert told.heard[0] == ("calibrate", 0, None)
     assert told.heard[-1] == ("score", 32, 21)
+    assert told.stages == {"calibrate": 10.1}
 
 
 def test_a_job_that_lost_its_token_is_stopped() -> None:
