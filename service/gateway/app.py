@@ -17,6 +17,7 @@ from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
+from service.gateway.lineage import Lineage
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
 from service.settings import Settings
@@ -39,6 +40,7 @@ def create_app(settings: Settings) -> Front:
             redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
         )
         gateway = Gateway(settings, redis)
+        gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
         app.state.gateway = gateway
         await gateway.refresh()
         tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
