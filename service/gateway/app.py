@@ -40,9 +40,9 @@ def create_app(settings: Settings) -> Front:
             redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
         )
         gateway = Gateway(settings, redis)
-        gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
         app.state.gateway = gateway
         await gateway.refresh()
+        gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
         tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
         async with controlling(gateway, *duties(gateway)):
             yield

@@ -24,7 +24,7 @@ STALE_S = 10.0
 SHARED = frozenset(
     {
         "infoprune_accuracy_ratio", "infoprune_ready_workers", "infoprune_jobs",
-        "infoprune_job_duration_seconds", "infoprune_canary_percent", "infoprune_model_info",
+        "infoprune_job_duration_seconds", "infoprune_canary_percent",
     }
 )  # fmt: skip
 """They mirror the store, and are the same in every process."""
