@@ -19,7 +19,7 @@ class Lineage:
         """What a scrape gets."""
         found = GaugeMetricFamily(
             "infoprune_model_info",
-            "1 for every model; base is the original of a compressed model, state whether it is served.",
+            "1 for every model; base: the original of a compressed model; state: whether it is served.",
             labels=("model", "variant", "base", "state"),
         )
         for entry in self._snapshot().models.values():
