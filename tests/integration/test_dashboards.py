@@ -38,6 +38,7 @@ CHOSEN = {
     "__range": "60s", "__rate_interval": "30s",
 }  # fmt: skip
 GREEDY = {"temperature": 0}
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +103,11 @@ def _roll_out(gateway: str) -> None:
     """Two aliases: a canary that stays at its first step, and a shadow."""
     for alias in ("prod", "beside"):
         body = {"targets": [{"model": "tiny"}]}
-        assert call("PUT", f"{gateway}/aliases/{alias}", body).status == 200
+        assert call("PUT", f"{gateway}/aliases/{alias}", body, JSON).status == 200
     slow = {"candidate": "small", "steps": [50, 100], "min_samples": 10**6, "mirror": 1.0}
-    canary = call("POST", f"{gateway}/aliases/prod/canary", slow)
-    shadow = call("POST", f"{gateway}/aliases/beside/shadow", {"candidate": "small", "share": 1.0})
+    canary = call("POST", f"{gateway}/aliases/prod/canary", slow, JSON)
+    copied = {"candidate": "small", "share": 1.0}
+    shadow = call("POST", f"{gateway}/aliases/beside/shadow", copied, JSON)
     assert (canary.status, shadow.status) == (200, 200), canary.body + shadow.body
 
 
@@ -156,7 +158,7 @@ def _ask_until(stopped: threading.Event, gateway: str, redis: Redis, broken: str
 
 def _evaluate(gateway: str, redis: Redis, settings: Settings) -> None:
     asked = {"dataset": "easy-vqa", "models": ["tiny", "small"], "samples": 10}
-    assert call("POST", f"{gateway}/evaluations", asked).status == 202
+    assert call("POST", f"{gateway}/evaluations", asked, JSON).status == 202
     assert EvaluationRunner(redis, settings, "test").run_next()
 
 
