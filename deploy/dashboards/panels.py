@@ -1,4 +1,4 @@
-"""Panels in the house's style: description, unit, legend, and colours that the colour-blind can tell."""
+"""Panels in the house's style: description, unit, legend, and colours for the colour-blind too."""
 
 from __future__ import annotations
 
