@@ -52,7 +52,7 @@ def top(
         settings = read_settings()
         client = GatewayClient(url or settings.gateway_url, api_key=key or settings.api_key)
         reader = Reader(client, window_s=window)
-        watch = _Watch(reader, interval, frozenset(model or []), frozenset(alias or []))
+        watch = Watch(reader, interval, frozenset(model or []), frozenset(alias or []))
         if once:
             _print(watch.look(), as_json=as_json)
         elif as_json or not Console().is_terminal:
@@ -62,7 +62,7 @@ def top(
             _live(watch)
 
 
-class _Watch:
+class Watch:
     """Looks at an interval."""
 
     def __init__(
@@ -92,7 +92,7 @@ class _Watch:
         return self._last
 
 
-def _live(watch: _Watch) -> None:
+def _live(watch: Watch) -> None:
     console = Console()
     console.print("Looking for the first time...")
     with Live(console=console, auto_refresh=False, screen=True) as live:
