@@ -28,8 +28,8 @@ from tests.support.prometheus import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# What `make demo` does not do: it makes no alias, does not stream, evaluates by itself, has no failures,
-# and may have no GPU. tests/integration/test_dashboards.py asks for all of it.
+# What `make demo` does not do: it makes no alias, does not stream, evaluates by itself, has no
+# failures, and may have no GPU. tests/integration/test_dashboards.py asks for all of it.
 ABSENT = (
     "infoprune_alias_", "infoprune_canary_", "infoprune_compared_", "infoprune_shadow_",
     "infoprune_time_to_first_token_", "infoprune_request_time_per_output_token_",
