@@ -52,7 +52,7 @@ def jobs() -> builders.Dashboard:
     made = row(made, "Compressions now", _now())
     made = row(made, "Compressions", _compressions())
     made = row(made, "Evaluations", _evaluations())
-    return row(made, "Canaries", _canaries())
+    return row(made, "Canaries", [*_shares(), *_judgement()])
 
 
 def _now() -> Panels:
@@ -181,7 +181,8 @@ def _evaluations() -> Panels:
     ]
 
 
-def _canaries() -> Panels:
+def _shares() -> Panels:
+    """Who answers how much."""
     return [
         lines(
             "Share of requests by model",
@@ -221,6 +222,12 @@ def _canaries() -> Panels:
             unit="percent",
             most=100,
         ),
+    ]
+
+
+def _judgement() -> Panels:
+    """How canaries fare."""
+    return [
         lines(
             "Canaries by state",
             "Running now, or how the alias's last one ended.",

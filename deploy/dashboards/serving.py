@@ -49,7 +49,7 @@ def serving() -> builders.Dashboard:
     made = row(made, "Now", _now())
     made = row(made, "Requests", _requests())
     made = row(made, "Queues", _queues())
-    return row(made, "Workers and gateways", _workers())
+    return row(made, "Workers and gateways", [*_workers(), *_failures(), _processes()])
 
 
 def _now() -> Panels:
@@ -222,6 +222,11 @@ def _workers() -> Panels:
             unit="short",
             look=STATES,
         ),
+    ]
+
+
+def _failures() -> Panels:
+    return [
         lines(
             "Restarts of workers, last hour",
             "By model.",
@@ -256,11 +261,14 @@ def _workers() -> Panels:
             ],
             unit="ops",
         ),
-        lines(
-            "Requests/s by gateway process",
-            "Processes that share a port are told apart by `replica`.",
-            [Query(f"{_PER_PROCESS}(rate({q.REQUESTS}[{q.RATE}]))", _PROCESS)],
-            unit="reqps",
-            look=STACKED,
-        ),
     ]
+
+
+def _processes() -> Builder[models.Panel]:
+    return lines(
+        "Requests/s by gateway process",
+        "Processes that share a port are told apart by `replica`.",
+        [Query(f"{_PER_PROCESS}(rate({q.REQUESTS}[{q.RATE}]))", _PROCESS)],
+        unit="reqps",
+        look=STACKED,
+    )
