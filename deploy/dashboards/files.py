@@ -16,7 +16,7 @@ from deploy.dashboards.serving import serving
 
 GRAFANA = Path(__file__).resolve().parents[1] / "grafana"
 PROMETHEUS_URL = "http://prometheus:9090"
-"""Where Prometheus is in Compose's network; INFOPRUNE_PROMETHEUS_URL is another place."""
+"""Where Prometheus is, by its name in Compose and Kubernetes."""
 _MADE = "# Made by `make dashboards`; edit deploy/dashboards/.\n"
 _DATASOURCES = {
     "apiVersion": 1,
@@ -26,7 +26,7 @@ _DATASOURCES = {
             "uid": "infoprune-prometheus",
             "type": "prometheus",
             "access": "proxy",
-            "url": f"${{INFOPRUNE_PROMETHEUS_URL:-{PROMETHEUS_URL}}}",
+            "url": PROMETHEUS_URL,
             "isDefault": True,
             "editable": False,
             # As long as prometheus.yml's scrape interval: $__rate_interval is made of it.
