@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,36 @@ def test_in_a_pipe_it_goes_on_until_it_is_interrupted(pair: str, tmp_path: Path)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0
     assert (tmp_path / "errors").read_text() == ""
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """What a program writes to a terminal, up to these bytes, or all where it ends before."""
+    seen = b""
+    with suppress(OSError):  # Linux says EIO where the program closed its end
+        while wanted not in seen:
+            seen += os.read(terminal, 65536)
+    return seen
+
+
+def test_on_a_terminal_it_draws_and_gives_the_screen_back(pair: str) -> None:
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "service.cli", "top", "--url", pair, "--interval", "0.2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdin=end, stdout=end, stderr=end
+    )
+    os.close(end)
+    try:
+        assert b"requests/s" in read_until(terminal, b"waiting")
+        process.send_signal(signal.SIGINT)
+        rest = read_until(terminal, b"\x1b[?1049l")
+        assert b"\x1b[?1049l" in rest, "the former screen is back"
+        assert b"Traceback" not in rest
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
 
 
 def test_a_gateway_that_goes_away_is_waited_for(settings: Settings, redis: Redis) -> None:
