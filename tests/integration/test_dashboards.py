@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,6 @@ CHOSEN = {
     "original": "tiny", "compressed": "small", "alias": ".+", "model": ".+",
     "__range": "60s", "__rate_interval": "30s",
 }  # fmt: skip
-GREEDY = {"temperature": 0}
 JSON = {"content-type": "application/json"}
 
 
@@ -84,7 +84,7 @@ def _engines(redis: Redis, directory: Path) -> Iterator[str]:
             stack.enter_context(running("tests.support.fake_openai", *arguments, log=log))
         broken = stack.enter_context(engine_within())
         for name, port in ports.items():
-            wait_until(lambda port=port: answers(port, "/v1/models"))
+            wait_until(partial(answers, port, "/v1/models"))
             _report(registry, name, f"http://127.0.0.1:{port}", cpu_s=0.0)
         sound = f"http://127.0.0.1:{ports['tiny']}"
         for name, address in (("sound", sound), ("broken", broken)):
@@ -147,7 +147,9 @@ def _ask_until(stopped: threading.Event, gateway: str, redis: Redis, broken: str
         call("POST", f"{broken}/mode", mode)
         for name in ("prod", "beside", "tiny", "small"):
             for stream in (True, False):
-                call("POST", chats, chat(model=name, stream=stream, user=f"u{rounds}", **GREEDY))
+                call(
+                    "POST", chats, chat(model=name, stream=stream, user=f"u{rounds}", temperature=0)
+                )
         for number in range(3):
             call("POST", chats, chat(f"shaky {number}?", model="shaky"))
         call("POST", chats, chat("reject", model="tiny"))
