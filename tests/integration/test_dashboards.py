@@ -51,8 +51,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         redis = stack.enter_context(Redis.from_url(url))
         settings = Settings(
             auth="off", port=free_port(), redis_url=url, run_dir=directory / "run",
-            registry_poll_s=0.2, drain_timeout_s=0.5, evaluate_finished=False, probe_timeout_s=0.5, stall_timeout_s=3.0,
-            model_roots=(Path("/nowhere"),),
+            registry_poll_s=0.2, drain_timeout_s=0.5, evaluate_finished=False,
+            probe_timeout_s=0.5, stall_timeout_s=3.0, model_roots=(Path("/nowhere"),),
         )  # fmt: skip
         broken = stack.enter_context(_engines(redis, directory))
         stack.enter_context(gateway_within(settings))

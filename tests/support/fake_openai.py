@@ -27,6 +27,7 @@ def create_fake(name: str) -> FastAPI:
     app = FastAPI()
     app.state.cancelled = 0
     app.state.last = None
+    _show_metrics(app, name)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -35,11 +36,6 @@ def create_fake(name: str) -> FastAPI:
     @app.get("/health")
     async def health() -> str:
         return "ok"
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        recorded = RECORDED.read_text().replace("shapes-llava", name)
-        return Response(recorded, media_type="text/plain; version=0.0.4")
 
     @app.get("/last")
     async def last() -> Any:
@@ -73,6 +69,13 @@ def create_fake(name: str) -> FastAPI:
         return _completion(name, "text_completion", [choice], USAGE)
 
     return app
+
+
+def _show_metrics(app: FastAPI, name: str) -> None:
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        recorded = RECORDED.read_text().replace("shapes-llava", name)
+        return Response(recorded, media_type="text/plain; version=0.0.4")
 
 
 async def _hang(app: FastAPI, request: Request) -> None:
