@@ -62,7 +62,11 @@ def finished(
     del beside
     run_dir = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "service.cli", "demo", "--once", "--samples", "200"]
-    environment = os.environ | {"PORT": str(port), "INFOPRUNE_RUN_DIR": str(run_dir)}
+    environment = os.environ | {
+        "PORT": str(port),
+        "INFOPRUNE_RUN_DIR": str(run_dir),
+        "INFOPRUNE_WORKER_START_TIMEOUT_S": str(600 * FACTOR),
+    }
     process = subprocess.run(
         command,
         cwd=ROOT,

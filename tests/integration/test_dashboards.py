@@ -26,6 +26,7 @@ from tests.support.prometheus import (
     CONFIGURATION,
     PanelQuery,
     Prometheus,
+    last_scrape,
     panel_queries,
     prometheus,
     with_variables,
@@ -167,6 +168,11 @@ def _evaluate(gateway: str, redis: Redis, settings: Settings) -> None:
 def test_a_panels_query_returns_data(scraped: Prometheus, query: PanelQuery) -> None:
     expr = with_variables(query.expr, CHOSEN)
     wait_until(lambda: bool(scraped.finite(expr)), timeout_s=90)
+
+
+def test_what_was_scraped_can_be_asked_for_later(scraped: Prometheus) -> None:
+    wait_until(lambda: bool(scraped.finite("up == 1")))
+    assert scraped.finite('up{job="infoprune-gateway"}', at=last_scrape(scraped)) == [1.0]
 
 
 def test_every_rule_is_loaded_and_works(scraped: Prometheus) -> None:
