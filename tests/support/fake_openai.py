@@ -27,7 +27,6 @@ def create_fake(name: str) -> FastAPI:
     app = FastAPI()
     app.state.cancelled = 0
     app.state.last = None
-    _show_metrics(app, name)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -68,6 +67,7 @@ def create_fake(name: str) -> FastAPI:
         choice = {"index": 0, "text": " upon", "finish_reason": "stop"}
         return _completion(name, "text_completion", [choice], USAGE)
 
+    _show_metrics(app, name)
     return app
 
 
