@@ -13,8 +13,9 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 	$(foreach name,$(GIVEN),$(if $($(name)),$(name)='$($(name))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system-tools demo test lint format types contracts unit integration e2e \
-	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model clean
+.PHONY: help install install-dev system-tools demo test lint format types contracts unit \
+	integration e2e test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed \
+	train-model clean dashboards
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +80,9 @@ train-model: install ## train the bundled model, or go on where it was (hours on
 
 bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; hours for all four)
 	@$(EXEC) $(BIN)/python -m bench.cost $(if $(SIZES),--sizes $(SIZES))
+
+dashboards: install-dev ## write deploy/grafana/ anew from deploy/dashboards/
+	@$(BIN)/python -m deploy.dashboards
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,7 @@ from service.keys_cli import app as keys_app
 from service.latency.cli import latency
 from service.rollout_cli import alias, models
 from service.telemetry import configure_logging
+from service.top.cli import top
 from service.workers_cli import app as workers_app
 
 BUNDLED_MODEL = Path("models/shapes-llava")
@@ -36,6 +37,7 @@ app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 app.command("latency")(latency)
 app.command("report")(report)
+app.command("top")(top)
 app.add_typer(models, name="models")
 app.add_typer(alias, name="alias")
 

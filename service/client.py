@@ -7,6 +7,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from service.errors import ServiceError
@@ -24,23 +25,42 @@ class GatewayClient:
         """The answer's JSON.
 
         Raises:
-            ServiceError: the gateway refused, or cannot be reached.
+            ServiceError: the gateway refused, or cannot be reached; `status` is that of its refusal.
         """
+        content = self._ask(method, path, None if body is None else json.dumps(body).encode())
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise self._no_gateway() from error
+
+    def text(self, path: str) -> str:
+        """The answer to a GET as text.
+
+        Raises:
+            ServiceError: as in `call`.
+        """
+        return self._ask("GET", path).decode(errors="replace")
+
+    def _ask(self, method: str, path: str, data: bytes | None = None) -> bytes:
         headers = {"content-type": "application/json", "x-infoprune-actor": _actor()}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310
         try:
+            request = urllib.request.Request(self._url + path, data, headers, method=method)  # noqa: S310
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
-                return json.loads(response.read())
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
             with error:
-                raise ServiceError(_sentence(error.read(), error.code)) from error
-        except (OSError, ValueError) as error:
-            raise ServiceError(
-                f"No gateway answers at {self._url}; start one with `infoprune serve`, or give --url."
-            ) from error
+                refused = ServiceError(_sentence(error.read(), error.code))
+                refused.status = error.code
+                raise refused from error
+        except (OSError, ValueError, HTTPException) as error:
+            raise self._no_gateway() from error
+
+    def _no_gateway(self) -> ServiceError:
+        return ServiceError(
+            f"No gateway answers at {self._url}; start one with `infoprune serve`, or give --url."
+        )
 
 
 def _sentence(content: bytes, status: int) -> str:

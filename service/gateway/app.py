@@ -17,6 +17,7 @@ from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
+from service.gateway.lineage import Lineage
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
 from service.settings import Settings
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> Front:
         )
         app.state.gateway = gateway
         await gateway.refresh()
+        gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
         tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
         async with controlling(gateway, *duties(gateway)):
             yield

@@ -2,6 +2,7 @@
 
 It answers every chat completion with "yes" or, if the question holds one of these words, misbehaves:
 `reject` (status 400 in OpenAI's shape), `hang` (never ends), `break` (closes the connection).
+Its `/metrics` are a recording of a real vLLM's, under its own model's name: they do not move.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+RECORDED = Path(__file__).with_name("vllm_0_32_0.prom")
 USAGE = {"prompt_tokens": 90, "completion_tokens": 2, "total_tokens": 92}
 
 
@@ -68,7 +71,15 @@ def create_fake(name: str) -> FastAPI:
         choice = {"index": 0, "text": " upon", "finish_reason": "stop"}
         return _completion(name, "text_completion", [choice], USAGE)
 
+    _show_metrics(app, name)
     return app
+
+
+def _show_metrics(app: FastAPI, name: str) -> None:
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        recorded = RECORDED.read_text().replace("shapes-llava", name)
+        return Response(recorded, media_type="text/plain; version=0.0.4")
 
 
 async def _hang(app: FastAPI, request: Request) -> None:

@@ -1,0 +1,1 @@
+"""Grafana's dashboards and provisioning, written in Python: `python -m deploy.dashboards`."""

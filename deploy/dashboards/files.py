@@ -1,0 +1,80 @@
+"""Which files Grafana reads, and what is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from deploy.dashboards.comparison import comparison
+from deploy.dashboards.jobs import jobs
+from deploy.dashboards.serving import serving
+
+GRAFANA = Path(__file__).resolve().parents[1] / "grafana"
+PROMETHEUS_URL = "http://prometheus:9090"
+"""Where Prometheus is, by its name in Compose and Kubernetes."""
+_MADE = "# Made by `make dashboards`; edit deploy/dashboards/.\n"
+_DATASOURCES = {
+    "apiVersion": 1,
+    "datasources": [
+        {
+            "name": "InfoPrune",
+            "uid": "infoprune-prometheus",
+            "type": "prometheus",
+            "access": "proxy",
+            "url": PROMETHEUS_URL,
+            "isDefault": True,
+            "editable": False,
+            # As long as prometheus.yml's scrape interval: $__rate_interval is made of it.
+            "jsonData": {"httpMethod": "POST", "timeInterval": "15s"},
+        }
+    ],
+}
+_PROVIDERS = {
+    "apiVersion": 1,
+    "providers": [
+        {
+            "name": "InfoPrune",
+            "folder": "InfoPrune",
+            "type": "file",
+            "allowUiUpdates": False,
+            "options": {"path": "/etc/grafana/dashboards"},
+        }
+    ],
+}
+
+
+def contents() -> dict[str, str]:
+    """The text of every file by its path under deploy/grafana/."""
+    found = {
+        f"dashboards/{name}.json": _json(made)
+        for name, made in (("comparison", comparison()), ("serving", serving()), ("jobs", jobs()))
+    }
+    return found | {
+        "provisioning/datasources/prometheus.yaml": _MADE + yaml.safe_dump(_DATASOURCES),
+        "provisioning/dashboards/infoprune.yaml": _MADE + yaml.safe_dump(_PROVIDERS),
+    }
+
+
+def write(directory: Path = GRAFANA) -> list[Path]:
+    """Write all files; those that are no more made are removed. Returns what changed."""
+    wanted = {directory / name: text for name, text in contents().items()}
+    present = {p: p.read_text() for p in directory.rglob("*") if p.suffix in {".json", ".yaml"}}
+    for path in present.keys() - wanted.keys():
+        path.unlink()
+    changed = [path for path, text in wanted.items() if present.get(path) != text]
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
+    return sorted({*changed, *(present.keys() - wanted.keys())})
+
+
+def _json(made: Dashboard) -> str:
+    built: Any = made.build()
+    for number, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = number
+    return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

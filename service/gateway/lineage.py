@@ -1,0 +1,27 @@
+"""Which model was compressed from which, as a metric: queries join the two by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from service.registry import Snapshot
+
+
+class Lineage:
+    """A collector; made at every scrape, so that a model that was deleted leaves nothing."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scrape gets."""
+        found = GaugeMetricFamily(
+            "infoprune_model_info",
+            "1 for every model; base: the original of a compressed model; state: whether it is served.",
+            labels=("model", "variant", "base", "state"),
+        )
+        for entry in self._snapshot().models.values():
+            found.add_metric((entry.name, entry.variant, entry.base or "", entry.state), 1)
+        yield found

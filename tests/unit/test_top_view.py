@@ -1,0 +1,152 @@
+"""What `infoprune top` shows, made of two scrapes and the gateway's answers."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from service.rollout.records import Shadow
+from service.top.scrape import Between, read
+from service.top.screen import render
+from service.top.view import View, alias_row, job_rows, model_rows, only, ratios_of
+from tests.support.registry import alias, canary
+
+MODELS: list[dict[str, Any]] = [
+    {"id": "big", "variant": "original", "base": None, "ready": True},
+    {"id": "small", "variant": "compressed", "base": "big", "ready": True},
+    {"id": "other", "variant": "original", "base": None, "ready": False},
+    {"id": "prod", "variant": "alias", "ready": True},
+]
+
+
+def exposition(asked: dict[str, int], *, failed: int = 0, left: int = 0) -> str:
+    lines = []
+    for model, count in asked.items():
+        labels = f'model="{model}",variant="x"'
+        slow = "0.5" if model == "big" else "0.25"
+        lines += [
+            f'infoprune_requests_total{{{labels},status="200"}} {count}',
+            f'infoprune_requests_total{{{labels},status="502"}} {failed}',
+            f'infoprune_requests_total{{{labels},status="499"}} {left}',
+            f'infoprune_tokens_total{{{labels},kind="completion"}} {3 * count}',
+            f'infoprune_in_flight_requests{{{labels},replica="1"}} 2',
+            f'infoprune_in_flight_requests{{{labels},replica="2"}} 1',
+            f"infoprune_waiting_requests{{{labels}}} 4",
+            f'infoprune_request_latency_seconds_bucket{{{labels},le="{slow}"}} {count}',
+            f'infoprune_request_latency_seconds_bucket{{{labels},le="+Inf"}} {count}',
+        ]
+        value = 0.9 if model == "big" else 0.81
+        for bound, shift in (("value", 0.0), ("low", -0.1), ("high", 0.05)):
+            named = f'{labels},dataset="easy",bound="{bound}"'
+            lines.append(f"infoprune_accuracy_ratio{{{named}}} {value + shift}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def view() -> View:
+    first = read(exposition({"big": 0, "small": 0}), 0.0)
+    last = read(exposition({"big": 80, "small": 40}, failed=10, left=10), 10.0)
+    rows = model_rows(Between(first, last), MODELS)
+    shadowed = alias("prod", big=3, small=1).model_copy(
+        update={"shadow": Shadow(candidate="small")}
+    )
+    running = alias("test", other=1).model_copy(update={"canary": canary("small", "other", step=1)})
+    compared = {"agreement": {"value": 0.97, "low": 0.9, "high": 0.99, "n": 300}}
+    aliases = [
+        {"alias": shadowed.model_dump(mode="json"), "comparison": compared | {"next": None}},
+        {
+            "alias": running.model_dump(mode="json"),
+            "comparison": {
+                "agreement": {"value": None, "low": 0.0, "high": 1.0, "n": 0},
+                "next": "hold", "reason": "12 of 200 answers",
+            },
+        },
+    ]  # fmt: skip
+    jobs = [
+        {"id": "j1", "name": "small-2", "status": "running", "stage": "prune", "percent": 40.0,
+         "seconds_left": 75.0, "ended": None},
+        {"id": "j0", "name": "small", "status": "finished", "stage": "export", "percent": 100.0,
+         "seconds_left": None, "ended": 50.0},
+    ]  # fmt: skip
+    return View(
+        window_s=10.0,
+        models=rows,
+        ratios=ratios_of(rows),
+        aliases=tuple(alias_row(found) for found in aliases),
+        jobs=job_rows(jobs, ended_since=100.0),
+    )
+
+
+def test_a_models_row_has_its_rates(view: View) -> None:
+    big, small, other = view.models
+    assert (big.requests_per_s, small.requests_per_s) == (10.0, 6.0)
+    assert (big.tokens_per_s, big.in_flight, big.waiting) == (24.0, 3, 4)
+    assert big.p50_s == pytest.approx(0.25)
+    assert small.p95_s == pytest.approx(0.2375)
+    assert big.error_share == pytest.approx(0.1), "a client that left is no error"
+    assert big.accuracy["easy"].low == pytest.approx(0.8)
+    assert (other.requests_per_s, other.p50_s, other.error_share) == (0.0, None, None)
+
+
+def test_ratios_are_compressed_over_original(view: View) -> None:
+    (ratios,) = view.ratios
+    assert (ratios.original, ratios.compressed) == ("big", "small")
+    assert ratios.p50_s == pytest.approx(0.5)
+    assert ratios.tokens_per_s == pytest.approx(0.5)
+    assert ratios.accuracy == {"easy": pytest.approx(0.9)}
+    assert ratios.first_token_p50_s is None
+
+
+def test_an_alias_shows_its_canary_or_shadow(view: View) -> None:
+    shadowed, running = view.aliases
+    assert shadowed.targets == {"big": 0.75, "small": 0.25}
+    assert (shadowed.kind, shadowed.candidate, shadowed.pairs) == ("shadow", "small", 300)
+    assert shadowed.agreement is not None
+    assert shadowed.agreement.low == 0.9
+    assert (running.kind, running.percent, running.step, running.steps) == ("canary", 5.0, 2, 5)
+    assert (running.agreement, running.next) == (None, "hold: 12 of 200 answers")
+
+
+def test_jobs_that_ended_long_ago_are_not_shown(view: View) -> None:
+    assert [job.id for job in view.jobs] == ["j1"]
+
+
+@pytest.mark.parametrize(
+    ("models", "aliases", "shown"),
+    [
+        ((), (), ["big", "small", "other"]),
+        (("small",), (), ["big", "small"]),
+        (("other",), (), ["other"]),
+        ((), ("prod",), ["big", "small"]),
+        ((), ("test",), ["big", "small", "other"]),
+        (("unknown",), (), []),
+    ],
+)
+def test_a_filter_keeps_what_is_compared_with(
+    view: View, models: tuple[str, ...], aliases: tuple[str, ...], shown: list[str]
+) -> None:
+    found = only(view, frozenset(models), frozenset(aliases))
+    assert [row.model for row in found.models] == shown
+
+
+def test_the_screen_says_all_of_it(view: View) -> None:
+    out = io.StringIO()
+    Console(file=out, width=160).print(render(view))
+    text = out.getvalue()
+    for shown in (
+        "Last 10 s", "10.00", "250.0 ms", "10.0%", "0.900 [0.800, 0.950]", "3 / 4", "other (not ready)",
+        "shadow small", "0.970 [0.900, 0.990] (n=300)", "canary small, 5 %, step 2 of 5",
+        "12 of 200 answers", "prune", "40 %", "0:01:15",
+    ):  # fmt: skip
+        assert shown in text, text
+    assert "\x1b" not in text
+
+
+def test_a_view_is_json(view: View) -> None:
+    found = json.loads(json.dumps(view.to_json()))
+    assert found["ratios"][0]["compressed"] == "small"
+    assert found["models"][0]["accuracy"]["easy"]["value"] == 0.9
