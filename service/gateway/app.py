@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -17,6 +18,8 @@ from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
+from service.gateway.ledger import Ledger
+from service.gateway.sharing import Sharing
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
 from service.settings import Settings
@@ -41,7 +44,13 @@ def create_app(settings: Settings) -> Front:
         gateway = Gateway(settings, redis)
         app.state.gateway = gateway
         await gateway.refresh()
-        tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
+        # A connection of its own, with less patience: limits that are not exchanged soon are held alone.
+        quick = Redis.from_url(
+            redis_url, socket_connect_timeout=1.0, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
+        )
+        sharing = Sharing(gateway.keys, Ledger(quick, uuid.uuid4().hex[:12]))
+        chores = (gateway.poll(), gateway.sweep(), sharing.run())
+        tasks = [asyncio.create_task(chore) for chore in chores]
         async with controlling(gateway, *duties(gateway)):
             yield
         for task in tasks:
@@ -49,6 +58,8 @@ def create_app(settings: Settings) -> Front:
             with suppress(asyncio.CancelledError):
                 await task
         await gateway.close()
+        await sharing.leave()
+        quick.close()
         redis.close()
 
     app = FastAPI(
