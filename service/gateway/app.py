@@ -44,7 +44,8 @@ def create_app(settings: Settings) -> Front:
         gateway = Gateway(settings, redis)
         app.state.gateway = gateway
         await gateway.refresh()
-        # A connection of its own, with less patience: limits that are not exchanged soon are held alone.
+        # A connection of its own, with less patience: limits that are not exchanged soon are held
+        # alone.
         quick = Redis.from_url(
             redis_url, socket_connect_timeout=1.0, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
         )

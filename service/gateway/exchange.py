@@ -34,6 +34,8 @@ class Answered:
     """From request to first token, of a stream."""
     latency_s: float
     """From request to the last byte."""
+    image: bytes | None = None
+    """Key of the request's image, as the pool's affinity goes by it."""
 
 
 Observer = Callable[[Answered], None]
@@ -87,6 +89,7 @@ def tell(
         text=text,
         first_token_s=exchange.first_token_s,
         latency_s=latency_s,
+        image=exchange.ask.image,
     )
     for observer in observers:
         try:

@@ -1,4 +1,4 @@
-"""What all gateways know of a key's use: one account in Redis for each key, one script to exchange it."""
+"""What all gateways know of a key's use: an account in Redis for each, and a script to exchange it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now + ARGV[2], '+inf')
 return {count, redis.call('ZRANGE', KEYS[2], 0, -1)}
 """
-# KEYS[1] the key's account, KEYS[2] the keys in use; ARGV[1] the gateway, [2] milliseconds after which one
-# is gone, [3] requests under way, [4] milliseconds that the new requests are worth, [5] the deepest debt in
-# milliseconds, [6] the key's id.
+# KEYS[1] the key's account, KEYS[2] the keys in use; ARGV[1] the gateway, [2] milliseconds after
+# which one is gone, [3] requests under way, [4] milliseconds that the new requests are worth, [5]
+# the deepest debt in milliseconds, [6] the key's id.
 _EXCHANGE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + t[2] / 1000
@@ -71,7 +71,7 @@ class Use:
     active: int
     """Requests under way."""
     spent_s: float
-    """What it let in since it told last: requests times seconds from one to the next at the full rate."""
+    """What it let in since it told last: requests times seconds between two at the full rate."""
     deepest_s: float
     """How far ahead of the clock the account may be."""
 
@@ -112,16 +112,11 @@ class Ledger:
         """
         stale_ms = int(1000 * STALE_S)
         pipe = self._redis.pipeline(transaction=False)
-        self._present(
-            keys=[GATEWAYS_KEY, IN_USE_KEY], args=[self._gateway, stale_ms], client=pipe
-        )
+        self._present(keys=[GATEWAYS_KEY, IN_USE_KEY], args=[self._gateway, stale_ms], client=pipe)
         for use in uses:
             self._exchange(
                 keys=[f"infoprune:key-use:{use.key}", IN_USE_KEY],
-                args=[
-                    self._gateway, stale_ms, use.active, 1000 * use.spent_s, 1000 * use.deepest_s,
-                    use.key,
-                ],  # fmt: skip
+                args=[self._gateway, stale_ms, *_arguments(use)],
                 client=pipe,
             )
         (gateways, keys), *found = pipe.execute()
@@ -135,3 +130,7 @@ class Ledger:
             RedisError: Redis is away.
         """
         self._redis.hdel(GATEWAYS_KEY, self._gateway)
+
+
+def _arguments(use: Use) -> tuple[int, float, float, str]:
+    return use.active, 1000 * use.spent_s, 1000 * use.deepest_s, use.key

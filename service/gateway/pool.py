@@ -142,6 +142,15 @@ class ModelPool:
                 self.release(given.result())  # it was given a worker as it was cut short
             raise
 
+    def take_free(self, image: bytes | None, tried: Collection[Slot] = ()) -> Slot | None:
+        """A worker that nobody waits for, to give back with `release`; None where there is none now."""
+        if self.queue or self.later:
+            return None
+        slot = self._pick(image, tried, asyncio.get_running_loop().time())
+        if slot is not None:
+            slot.in_flight += 1
+        return slot
+
     def release(self, slot: Slot) -> None:
         """An attempt is over."""
         slot.in_flight -= 1

@@ -64,5 +64,3 @@ def _take_back(held: list[Held], spent: list[int]) -> None:
     """What was not heard is told again."""
     for one, count in zip(held, spent, strict=True):
         one.spent += count
-
-

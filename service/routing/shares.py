@@ -1,15 +1,15 @@
 """A key's limits, held by several gateways that hear of each other now and then. Pure.
 
-Every `EXCHANGE_S` each gateway tells the others, through Redis, what it let in since, and hears the same
-of them; in between it decides alone, so that no request waits for Redis and none is refused that the
-limit allows. What that can cost is bounded:
+Every `EXCHANGE_S` each gateway tells the others, through Redis, what it let in since, and hears the
+same of them; in between it decides alone, so that no request waits for Redis and none is refused
+that the limit allows. What that can cost is bounded:
 
-- requests at one time (`most_at_once`): each gateway may fill the limit before it has heard of the others,
-  so with g gateways g times the limit, once. Having heard of each other they let in nothing until the sum
-  is under the limit, and then share what is free;
-- requests in any window of time (`most_in_window`): beyond burst and rate, each further gateway may let in
-  a burst and what two exchanges' time brings at the full rate. It is a debt that later requests wait for,
-  so that over longer times the rate holds exactly.
+- requests at one time (`most_at_once`): each gateway may fill the limit before it has heard of
+  the others, so with g gateways g times the limit, once. Having heard of each other they let in
+  nothing until the sum is under the limit, and then share what is free;
+- requests in any window of time (`most_in_window`): beyond burst and rate, each further gateway
+  may let in a burst and what two exchanges' time brings at the full rate. It is a debt that later
+  requests wait for, so that over longer times the rate holds exactly.
 
 A gateway that hears nothing for `STALE_S` goes on with its own share of both limits (`alone`, `share`).
 """
@@ -35,8 +35,8 @@ def ceiling(most: int, own: int, others: int, gateways: int) -> int:
         gateways: how many gateways there are, this one included.
 
     Returns:
-        The limit where only this gateway is in use; else `own` and an even share of what is free, at least
-        one if anything is.
+        The limit where only this gateway is in use; else `own` and an even share of what is free,
+        at least one if anything is.
     """
     if not others:
         return most
@@ -61,7 +61,9 @@ def most_at_once(most: int, gateways: int) -> int:
     return gateways * most
 
 
-def most_in_window(rate: Rate, gateways: int, window_s: float, heard_s: float = EXCHANGE_S) -> float:
+def most_in_window(
+    rate: Rate, gateways: int, window_s: float, heard_s: float = EXCHANGE_S
+) -> float:
     """What all gateways together may let in at worst within a window of time, in requests.
 
     Args:
