@@ -191,6 +191,10 @@ class Keyring:
             found[key.sha256] = held
         self._held, self._read = found, True
 
+    def known(self) -> list[ApiKey]:
+        """The keys as last read."""
+        return [held.key for held in self._held.values()]
+
     @property
     def limited(self) -> bool:
         """Whether any key has limits that gateways must agree on."""

@@ -16,7 +16,14 @@ from pathlib import Path
 import structlog
 from redis.exceptions import RedisError
 
-from service.registry import ModelEntry, Registry, WorkerState, WorkerStatus
+from service.registry import (
+    ModelEntry,
+    Registry,
+    Snapshot,
+    WorkerState,
+    WorkerStatus,
+    was_lost,
+)
 from service.settings import Settings
 from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
@@ -69,6 +76,7 @@ class WorkerManager:
         self._workers: dict[tuple[str, int], _Worker] = {}
         self._leaving: list[tuple[float, _Worker]] = []
         self._models: dict[str, ModelEntry] = {}
+        self._known = Snapshot()
 
     def forget_stale(self) -> None:
         """Remove the workers that an earlier run left in the registry; those elsewhere stay."""
@@ -78,10 +86,7 @@ class WorkerManager:
 
     def tick(self) -> None:
         """One step."""
-        try:
-            self._models = self._fetcher.here(self._registry.snapshot().served_models)
-        except RedisError:
-            log.warning("workers unchanged", reason="redis is away")
+        self._read()
         wanted = {
             (entry.name, number): entry
             for entry in self._models.values()
@@ -94,6 +99,19 @@ class WorkerManager:
         for key, entry in wanted.items():
             worker = self._workers.setdefault(key, _Worker(entry, key[1]))
             self._step(worker, entry)
+
+    def _read(self) -> None:
+        """What shall be served; as it was while Redis is away, or came back without its data."""
+        try:
+            read = self._registry.snapshot()
+        except RedisError:
+            log.warning("workers unchanged", reason="redis is away")
+            return
+        if was_lost(self._known, read):
+            log.warning("workers unchanged", reason="redis lost its data; a gateway restores it")
+            return
+        self._known = read
+        self._models = self._fetcher.here(read.served_models)
 
     def stop(self) -> None:
         """Stop all workers, at the same time."""
