@@ -37,18 +37,11 @@ def create_app(settings: Settings) -> Front:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # No retries: while Redis is away, /compress shall say so at once.
-        redis = Redis.from_url(
-            redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
-        )
+        redis, quick = _redis(redis_url, timeout_s=5.0), _redis(redis_url, timeout_s=1.0)
         gateway = Gateway(settings, redis)
         app.state.gateway = gateway
         await gateway.refresh()
-        # A connection of its own, with less patience: limits that are not exchanged soon are held
-        # alone.
-        quick = Redis.from_url(
-            redis_url, socket_connect_timeout=1.0, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)
-        )
+        # Limits that are not exchanged soon are held alone.
         sharing = Sharing(gateway.keys, Ledger(quick, uuid.uuid4().hex[:12]))
         chores = (gateway.poll(), gateway.sweep(), sharing.run())
         tasks = [asyncio.create_task(chore) for chore in chores]
@@ -88,3 +81,9 @@ def create_app(settings: Settings) -> Front:
         VQA: Vqa(gateway, inference),
     }
     return Front(app, gateway, hot)
+
+
+def _redis(url: str, *, timeout_s: float) -> Redis:
+    """No retries: while Redis is away, /compress shall say so at once."""
+    patience = Retry(NoBackoff(), 0)
+    return Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=timeout_s, retry=patience)

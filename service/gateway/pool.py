@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from service.errors import OverloadedError, WorkerNotReadyError
 from service.gateway.call import Call
-from service.gateway.http1 import Origin
+from service.gateway.origin import Origin
 from service.registry import Snapshot, WorkerState
 from service.routing.balance import choose
 from service.routing.breaker import CLOSED, Breaker, Health

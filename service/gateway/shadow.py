@@ -20,7 +20,8 @@ from service.gateway.call import Call
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.exchange import Answered
 from service.gateway.headers import seconds
-from service.gateway.http1 import BrokenError, ConnectError, open_exchange
+from service.gateway.http1 import BrokenError
+from service.gateway.origin import ConnectError, open_exchange
 from service.gateway.pool import Pool, Slot
 from service.registry import ModelEntry, Snapshot
 from service.rollout.counters import PairCounters
