@@ -58,7 +58,7 @@ class Place:
         Raises:
             RedisError: Redis is away.
         """
-        arguments = [self._runner, self._lasts_ms, self._places]
+        arguments: list[str | int] = [self._runner, self._lasts_ms, self._places]
         return bool(self._script(keys=[PLACES_KEY], args=arguments))
 
     def leave(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def redis(settings: Settings) -> Iterator[Redis]:
         yield client
 
 
-def runner(settings: Settings, log: Path, **more: str) -> object:
+def runner(settings: Settings, log: Path, **more: str) -> AbstractContextManager[GuardedProcess]:
     environment = settings.to_environment(settings.require_redis_url()) | more
     return running("service.jobs", log=log, env=environment)
 
@@ -95,13 +96,18 @@ def over(queue: JobQueue, job_id: str) -> JobRecord:
     return queue.get(job_id)
 
 
+def log_of(redis: Redis, job_id: str) -> str:
+    return "\n".join(JobRecords(redis).logs(job_id, 500))
+
+
 def assert_done_once(
     redis: Redis, settings: Settings, job: JobRecord, made: dict[str, str]
 ) -> None:
     """Registered by this job, once, with the very bits, and nothing is left beside it."""
     assert (job.status, job.error) == ("finished", None)
-    lines = "\n".join(JobRecords(redis).logs(job.id, 500))
-    assert lines.count(f"finished: {job.name}") == 1
+    # The last line comes just after the status.
+    wait_until(lambda: log_of(redis, job.id).count("finished: ") > 0)
+    assert log_of(redis, job.id).count(f"finished: {job.name}") == 1
     assert Registry(redis).snapshot().models[job.name].job == job.id
     found = settings.models_dir / job.name
     verify(found)
@@ -125,7 +131,6 @@ def test_kill_9_of_the_job_runner_at_each_stage(
         patched.setattr("service.jobs.queue.RUNNER", RUN_JOB)
         job_id = queue.submit("tiny", RECIPE).id
     with runner(settings, tmp_path / "first.log", **{DIES_AT: stage}) as first:
-        assert isinstance(first, GuardedProcess)
         wait_until(lambda: first.poll() is not None, timeout_s=PATIENCE_S)
     found = queue.get(job_id)
     assert (found.status, found.stage, found.attempt) == ("running", stage, 1)
@@ -157,8 +162,7 @@ def test_a_store_that_is_cut_off_while_a_job_runs(
         back = time.monotonic()
         job = over(queue, job_id)
     assert (job.status, job.error, job.attempt) == ("finished", None, 1)
-    lines = "\n".join(JobRecords(redis).logs(job_id, 500))
-    assert lines.count("begins") == lines.count("finished: ") == 1
+    assert log_of(redis, job_id).count("begins") == 1
     remark = "job done at its first attempt"
     seconds = time.monotonic() - back
     record(Figures("store cut off for 30 s during a job", seconds, lost=0, remark=remark))
