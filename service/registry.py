@@ -1,13 +1,16 @@
 """What the service knows: models, their workers and the aliases, as JSON in three Redis hashes.
 
-One `HGETALL` each is a whole snapshot, so the gateway can keep the last one while Redis is away.
-Compressed models are immutable: a name is never given to other weights.
+One `HGETALL` each is a whole snapshot, so the gateway can keep the last one while Redis is away. A
+registry has an epoch, a name of its own: a store without one is no registry that was emptied by
+command, but a store that lost its data (`was_lost`). Compressed models are immutable: a name is
+never given to other weights.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
 from service.errors import ModelInUseError, ModelNotFoundError
+from service.keys import KEYS_KEY, ApiKey
 from service.rollout.records import Alias
 
 MODELS_KEY = "infoprune:models"
@@ -22,6 +26,8 @@ WORKERS_KEY = "infoprune:workers"
 ALIASES_KEY = "infoprune:aliases"
 REVISION_KEY = "infoprune:revision"
 """Counts changes of aliases and models' states: which snapshot does a gateway have?"""
+EPOCH_KEY = "infoprune:epoch"
+"""Names this registry; set with its first model."""
 
 Variant = Literal["original", "compressed"]
 WorkerStatus = Literal["starting", "ready", "backoff", "stopped"]
@@ -129,6 +135,8 @@ class Snapshot(BaseModel):
     workers: tuple[WorkerState, ...] = ()
     aliases: dict[str, Alias] = Field(default_factory=dict)
     revision: int = 0
+    epoch: str | None = None
+    """The registry's own name; None where there is no registry (yet)."""
 
     def model_copy(
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
@@ -151,6 +159,14 @@ class Snapshot(BaseModel):
         return {name: entry for name, entry in self.models.items() if entry.state != "retired"}
 
 
+def was_lost(known: Snapshot, read: Snapshot) -> bool:
+    """Whether a store that had a registry has none any more: it came back without its data. Pure.
+
+    What was known then goes on to hold: nobody has asked to take a model out of service.
+    """
+    return known.epoch is not None and read.epoch is None
+
+
 class Registry:
     """Reads and writes the hashes. Synchronous: call it in a thread from async code.
 
@@ -167,7 +183,8 @@ class Registry:
         pipe.hgetall(WORKERS_KEY)
         pipe.hgetall(ALIASES_KEY)
         pipe.get(REVISION_KEY)
-        models, workers, aliases, revision = pipe.execute()
+        pipe.get(EPOCH_KEY)
+        models, workers, aliases, revision, epoch = pipe.execute()
         named = [Alias.model_validate_json(value) for value in aliases.values()]
         entries = [ModelEntry.model_validate_json(value) for value in models.values()]
         states = [WorkerState.model_validate_json(value) for value in workers.values()]
@@ -176,7 +193,37 @@ class Registry:
             workers=tuple(sorted(states, key=lambda s: s.id)),
             aliases={alias.name: alias for alias in sorted(named, key=lambda a: a.name)},
             revision=int(revision or 0),
+            epoch=None if epoch is None else epoch.decode(),
         )
+
+    def restore(self, known: Snapshot, keys: Iterable[ApiKey]) -> bool:
+        """Give a store that lost its data what was known: models, workers, aliases and API keys.
+
+        Jobs, evaluations, histories and counts of comparisons are not known here, and stay lost.
+
+        Returns:
+            False where another did so first, or where somebody set up a new registry.
+        """
+        hashes: dict[str, dict[str, BaseModel]] = {
+            MODELS_KEY: dict(known.models),
+            WORKERS_KEY: {worker.id: worker for worker in known.workers},
+            ALIASES_KEY: dict(known.aliases),
+            KEYS_KEY: {key.id: key for key in keys},
+        }
+
+        def write(pipe: Any) -> bool:
+            if known.epoch is None or pipe.exists(EPOCH_KEY):
+                return False
+            pipe.multi()
+            for name, entries in hashes.items():
+                for field, value in entries.items():
+                    pipe.hset(name, field, value.model_dump_json())
+            pipe.set(REVISION_KEY, known.revision + 1)
+            pipe.set(EPOCH_KEY, known.epoch)
+            return True
+
+        transaction: Any = self._redis.transaction  # its types forget value_from_callable
+        return bool(transaction(write, EPOCH_KEY, value_from_callable=True))
 
     def model(self, name: str) -> ModelEntry | None:
         """One model by name."""
@@ -234,6 +281,7 @@ def _put(pipe: Any, entry: ModelEntry) -> None:
         )
     pipe.multi()
     pipe.hset(MODELS_KEY, entry.name, entry.model_dump_json())
+    pipe.set(EPOCH_KEY, uuid.uuid4().hex, nx=True)
 
 
 def _differs(known: ModelEntry, entry: ModelEntry) -> bool:

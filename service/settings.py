@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     """How often a job is started whose process was killed."""
     job_concurrency: Annotated[int, Field(ge=1)] = 1
     """Jobs that this machine's runner works on at a time."""
+    job_limit: Annotated[int, Field(ge=1)] | None = None
+    """Jobs that all machines' runners together work on at a time; by default as many as they take."""
     job_ttl_s: Annotated[int, Field(gt=0)] = 30 * 24 * 3600
     """How long the record and log of a job, or an evaluation, that is over are kept."""
     control_every_s: Annotated[float, Field(gt=0)] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -17,7 +18,9 @@ from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
 from service.gateway.inference import Inference
+from service.gateway.ledger import Ledger
 from service.gateway.lineage import Lineage
+from service.gateway.sharing import Sharing
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
 from service.settings import Settings
@@ -37,10 +40,7 @@ def create_app(settings: Settings) -> Front:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # No retries: while Redis is away, /compress shall say so at once.
-        redis = Redis.from_url(
-            redis_url, socket_connect_timeout=1.0, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
-        )
+        redis, quick = _redis(redis_url, timeout_s=5.0), _redis(redis_url, timeout_s=1.0)
         gateway = Gateway(
             settings,
             redis,
@@ -50,7 +50,10 @@ def create_app(settings: Settings) -> Front:
         app.state.gateway = gateway
         await gateway.refresh()
         gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
-        tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
+        # Limits that are not exchanged soon are held alone.
+        sharing = Sharing(gateway.keys, Ledger(quick, uuid.uuid4().hex[:12]))
+        chores = (gateway.poll(), gateway.sweep(), sharing.run())
+        tasks = [asyncio.create_task(chore) for chore in chores]
         async with controlling(gateway, *duties(gateway)):
             yield
         for task in tasks:
@@ -60,6 +63,8 @@ def create_app(settings: Settings) -> Front:
         await gateway.close()
         if gateway.tracing is not None:
             await asyncio.to_thread(gateway.tracing.close)
+        await sharing.leave()
+        quick.close()
         redis.close()
 
     app = FastAPI(
@@ -87,3 +92,9 @@ def create_app(settings: Settings) -> Front:
         VQA: Vqa(gateway, inference),
     }
     return Front(app, gateway, hot)
+
+
+def _redis(url: str, *, timeout_s: float) -> Redis:
+    """No retries: while Redis is away, /compress shall say so at once."""
+    patience = Retry(NoBackoff(), 0)
+    return Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=timeout_s, retry=patience)

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-import aiohttp
 import structlog
 from prometheus_client import Gauge
 from redis.exceptions import RedisError
@@ -30,20 +29,17 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def controlling(gateway: Gateway, *duties: Duty) -> AsyncIterator[None]:
     """Compare and control until the block ends; a copy of a request that is under way is given up."""
-    timeout = aiohttp.ClientTimeout(total=gateway.settings.request_timeout_s, sock_connect=5.0)
-    # Copies have connections of their own: nothing of a client's waits behind them.
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        control = _Control(gateway, session, duties)
-        gateway.observers.append(control.comparer)
-        task = asyncio.create_task(control.run())
-        try:
-            yield
-        finally:
-            gateway.observers.remove(control.comparer)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            await control.close()
+    control = _Control(gateway, duties)
+    gateway.observers.append(control.comparer)
+    task = asyncio.create_task(control.run())
+    try:
+        yield
+    finally:
+        gateway.observers.remove(control.comparer)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await control.close()
 
 
 def duties(gateway: Gateway) -> tuple[Duty, ...]:
@@ -55,9 +51,7 @@ def duties(gateway: Gateway) -> tuple[Duty, ...]:
 
 
 class _Control:
-    def __init__(
-        self, gateway: Gateway, session: aiohttp.ClientSession, duties: tuple[Duty, ...]
-    ) -> None:
+    def __init__(self, gateway: Gateway, duties: tuple[Duty, ...]) -> None:
         settings = gateway.settings
         self._gateway, self._id = gateway, uuid.uuid4().hex[:12]
         self._counters = PairCounters(self._id)
@@ -67,8 +61,9 @@ class _Control:
             lambda: gateway.snapshot,
             self._counters,
             self._metrics,
-            session,
+            gateway.pool,
             limit=settings.shadow_concurrency,
+            limit_s=settings.request_timeout_s,
         )
         self._files = ReplicaFiles.of(settings)
         self._controller = Controller(

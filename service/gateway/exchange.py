@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -36,7 +36,9 @@ class Answered:
     """From request to first token, of a stream."""
     latency_s: float
     """From request to the last byte."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    image: bytes | None = None
+    """Key of the request's image, as the pool's affinity goes by it."""
+    headers: bytes = b""
     """For a copy: the request's id, and its trace."""
 
 
@@ -97,7 +99,8 @@ def tell(
         text=text,
         first_token_s=exchange.first_token_s,
         latency_s=latency_s,
-        headers=exchange.trail.copy_headers if exchange.choice.shadow is not None else {},
+        image=exchange.ask.image,
+        headers=exchange.trail.worker_headers if exchange.choice.shadow is not None else b"",
     )
     for observer in observers:
         try:

@@ -23,18 +23,14 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from service.errors import (
-    DrainingError,
-    OverloadedError,
-    ServiceError,
-    WorkerNotReadyError,
-)
+from service.errors import DrainingError, OverloadedError, ServiceError, WorkerNotReadyError
 from service.gateway.ask import AskReader, worker_body
 from service.gateway.body import ClientDisconnect, Holding, receive_body
 from service.gateway.call import NEVER, Call, Headers, cut_short
 from service.gateway.exchange import Exchange, observe, seconds_since, tell
 from service.gateway.headers import choice_headers, seconds, time_limit
-from service.gateway.http1 import BrokenError, ConnectError, Connection, open_exchange
+from service.gateway.http1 import BrokenError, Connection
+from service.gateway.origin import ConnectError, open_exchange
 from service.gateway.pool import NoOtherWorkerError, Slot
 from service.gateway.sse import COMPLETION, UsageFilter, looks_like_events
 from service.gateway.state import Gateway

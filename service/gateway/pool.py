@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from service.errors import OverloadedError, WorkerNotReadyError
 from service.gateway.call import Call
-from service.gateway.http1 import Origin
+from service.gateway.origin import Origin
 from service.registry import Snapshot, WorkerState
 from service.routing.balance import choose
 from service.routing.breaker import CLOSED, Breaker, Health
@@ -144,6 +144,15 @@ class ModelPool:
             if given.done() and not given.cancelled() and given.exception() is None:
                 self.release(given.result())  # it was given a worker as it was cut short
             raise
+
+    def take_free(self, image: bytes | None, tried: Collection[Slot] = ()) -> Slot | None:
+        """A worker that nobody waits for, to give back with `release`; None where there is none now."""
+        if self.queue or self.later:
+            return None
+        slot = self._pick(image, tried, asyncio.get_running_loop().time())
+        if slot is not None:
+            slot.in_flight += 1
+        return slot
 
     def release(self, slot: Slot) -> None:
         """An attempt is over."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from service.gateway.http1 import BrokenError, ConnectError, Origin, open_exchange
+from service.gateway.http1 import BrokenError
+from service.gateway.origin import ConnectError, Origin, open_exchange
 from service.gateway.pool import Slot
 from service.settings import Settings
 

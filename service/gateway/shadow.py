@@ -1,4 +1,8 @@
-"""Copies requests to the other model of a pair, off the client's path, and counts how both did."""
+"""Copies requests to the other model of a pair, off the client's path, and counts how both did.
+
+A copy goes through the pool as every request does, but after all others: only to a worker that is free
+and that nobody waits for; it never queues.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import msgspec
+from starlette.types import Message
 
-from service.errors import WorkerNotReadyError
+from service.gateway.call import Call
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.exchange import Answered
+from service.gateway.headers import seconds
+from service.gateway.http1 import BrokenError
+from service.gateway.origin import ConnectError, open_exchange
+from service.gateway.pool import Pool, Slot
 from service.registry import ModelEntry, Snapshot
 from service.rollout.counters import PairCounters
 from service.routing.agreement import compare
 from service.routing.canary import Side
-from service.routing.policy import choose_worker
 
+MAX_ATTEMPTS = 3
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Statuses that say nothing about the model: too many requests, the client left, no room.
 _NEITHER = frozenset({429, 499, 503})
+_SATURATED = frozenset({429, 503})
 
 
 @dataclass(frozen=True)
@@ -88,14 +98,15 @@ class Comparer:
         snapshot: Callable[[], Snapshot],
         counters: PairCounters,
         metrics: ComparisonMetrics,
-        session: aiohttp.ClientSession,
+        pool: Pool,
         *,
         limit: int,
+        limit_s: float,
     ) -> None:
+        """`limit` is of copies at one time, `limit_s` of each one's duration."""
         self._snapshot, self._counters, self._metrics = snapshot, counters, metrics
-        self._session, self._limit = session, limit
+        self._pool, self._limit, self._limit_s = pool, limit, limit_s
         self._tasks: set[asyncio.Task[None]] = set()
-        self._workers: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
         """Copies under way, by model."""
 
@@ -154,28 +165,62 @@ class Comparer:
     async def _ask(
         self, model: str, answered: Answered, body: bytes
     ) -> tuple[str, str | None, float]:
-        """Outcome, text and seconds of one copy."""
+        """Outcome, text and seconds of one copy; another worker is asked where one fails."""
         started = time.perf_counter()
-        try:
-            worker = choose_worker(self._snapshot(), model, self._workers)
-        except WorkerNotReadyError:
-            return "full", None, 0.0
-        headers = {"content-type": "application/json", **answered.headers}
-        self._workers[worker.id] += 1
+        pool, tried = self._pool.of(model), list[Slot]()
         self.in_flight[model] += 1
         try:
-            async with self._session.post(
-                worker.url + answered.path, data=body, headers=headers
-            ) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return "failed", None, time.perf_counter() - started
+            while len(tried) < MAX_ATTEMPTS and (slot := pool.take_free(answered.image, tried)):
+                tried.append(slot)
+                try:
+                    found = await self._attempt(slot, answered, body)
+                finally:
+                    pool.release(slot)
+                if found is not None:
+                    return (*found, time.perf_counter() - started)
         finally:
-            self._workers[worker.id] -= 1
             self.in_flight[model] -= 1
-        elapsed = time.perf_counter() - started
-        if response.status in _NEITHER:
-            return "full", None, elapsed
-        if response.status != 200:
-            return "failed", None, elapsed
-        return "answered", text_of(content), elapsed
+        return "failed" if tried else "full", None, time.perf_counter() - started
+
+    async def _attempt(
+        self, slot: Slot, answered: Answered, body: bytes
+    ) -> tuple[str, str | None] | None:
+        """Outcome and text; None where the worker failed, so that another may do better."""
+        now = asyncio.get_running_loop().time()
+        call = Call(_to_nobody, now, self._limit_s)
+        slot.calls.add(call)  # which ends it if the worker is ejected meanwhile
+        connection = None
+        try:
+            async with asyncio.timeout(self._limit_s):
+                connection = await open_exchange(
+                    slot.origin, "POST", answered.path, [body], answered.headers
+                )
+                content = await connection.read(MAX_ANSWER_BYTES)
+        except ConnectError:
+            slot.refused()
+            return None
+        except BrokenError:
+            slot.failed(asyncio.get_running_loop().time())
+            return None
+        except TimeoutError:
+            return "failed", None
+        except asyncio.CancelledError:
+            if call.resume() is None:
+                raise  # the gateway stops
+            return None
+        finally:
+            slot.calls.discard(call)
+            call.close()
+            if connection is not None:
+                connection.release()
+        if connection.status in _SATURATED:
+            slot.saturated(now, seconds(connection.header(b"retry-after")))
+            return "full", None
+        if connection.status != 200:
+            return "failed", None
+        slot.succeeded()
+        return "answered", text_of(content)
+
+
+async def _to_nobody(message: Message) -> None:
+    """A copy's answer goes to no client."""

@@ -21,7 +21,7 @@ from service.gateway.probes import Prober
 from service.jobs.queue import JobQueue
 from service.jobs.records import JobRecords
 from service.keys import KeyStore
-from service.registry import Registry, Snapshot
+from service.registry import Registry, Snapshot, was_lost
 from service.settings import Settings
 from service.telemetry import Metrics
 from service.telemetry.access import AccessLog
@@ -69,7 +69,7 @@ class Gateway:
         """Read the store once; while Redis is away the last reading stays."""
         await self._elsewhere.resolve()
         try:
-            read = await asyncio.to_thread(self._registry.snapshot)
+            read = await asyncio.to_thread(self._read)
             self.metrics.show_jobs(await asyncio.to_thread(self._records.list))
             self.keys.replace(await asyncio.to_thread(self._key_store.list))
         except RedisError as error:
@@ -84,6 +84,15 @@ class Gateway:
         self.pool.sync(self.snapshot)
         self.metrics.show_snapshot(self.snapshot)
         self._show_pool()
+
+    def _read(self) -> Snapshot:
+        """The registry; a store that lost its data first gets back what was known. Synchronous."""
+        read, known = self._registry.snapshot(), self._elsewhere.without(self.snapshot)
+        if not was_lost(known, read):
+            return read
+        if self._registry.restore(known, self.keys.known()):
+            log.error("the store had lost its data", restored="models, workers, aliases, keys")
+        return self._registry.snapshot()
 
     async def poll(self) -> None:
         """Refresh until cancelled."""

@@ -111,12 +111,6 @@ class Trail:
         return self._passed + carried.encode()
 
     @property
-    def copy_headers(self) -> Mapping[str, str]:
-        """What a copy for another model gets of it."""
-        traced = {} if self.span is None else self.span.carrier()
-        return {HEADER.decode(): self.id, **traced}
-
-    @property
     def traceparent(self) -> str | None:
         """Where it is traced: what a job is told that it asked for."""
         return None if self.span is None else self.span.carrier().get("traceparent")

@@ -7,6 +7,7 @@ from rq import SpawnWorker
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
+from service.jobs.places import LimitedWorker
 from service.jobs.queue import QUEUES
 from service.jobs.sweeper import Sweeper
 from service.settings import Settings
@@ -22,20 +23,21 @@ def main() -> None:
     sweeper = Sweeper(Redis.from_url(url), settings)
     sweeper.start()
     try:
-        work(Redis.from_url(url), list(QUEUES.values()), settings.job_concurrency)
+        work(Redis.from_url(url), list(QUEUES.values()), settings)
     finally:
         sweeper.stop()
 
 
-def work(redis: Redis, queues: list[str], concurrency: int) -> None:
+def work(redis: Redis, queues: list[str], settings: Settings) -> None:
     """Take jobs, those of the first queue first."""
-    if concurrency == 1:
-        worker = SpawnWorker(queues, connection=redis, serializer=JSONSerializer)
-        worker.work(logging_level="WARNING")
+    kind = SpawnWorker if settings.job_limit is None else LimitedWorker
+    if settings.job_concurrency == 1:
+        kind(queues, connection=redis, serializer=JSONSerializer).work(logging_level="WARNING")
         return
     pool = WorkerPool(
-        queues, redis, num_workers=concurrency, worker_class=SpawnWorker, serializer=JSONSerializer
-    )
+        queues, redis, num_workers=settings.job_concurrency, worker_class=kind,
+        serializer=JSONSerializer,
+    )  # fmt: skip
     pool.start(logging_level="WARNING")
 
 

@@ -19,6 +19,8 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from service.ages import Ages
+from service.jobs.execution import BEAT_EVERY_S
 from service.jobs.queue import enqueue
 from service.jobs.records import FINAL, JobRecord, JobRecords
 from service.settings import Settings
@@ -27,28 +29,29 @@ log = structlog.get_logger()
 
 DEAD = {JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED, JobStatus.FINISHED}
 GRACE_S = 10.0  # between claiming or enqueueing a job and its being visible in RQ
+SILENT_S = 2 * BEAT_EVERY_S
+"""Signs of life that expired because the store's clock was set come again within this time."""
 LEFTOVER_AGE_S = 5.0
 
 
 def is_abandoned(
-    record: JobRecord, rq_status: JobStatus | None, now: float, *, alive: bool
+    record: JobRecord, rq_status: JobStatus | None, seen_s: float, silent_s: float
 ) -> bool:
     """Whether a job that is not over has nobody who works on it. Pure.
 
     Args:
         record: the job.
         rq_status: what RQ says of this attempt; RQ hears at once of a work horse that died.
-        now: seconds since the epoch.
-        alive: whether an execution gave a sign of life lately; it does not where the whole runner died.
+        seen_s: how long the sweeper has seen it in this status, seconds.
+        silent_s: how long no execution gave a sign of life; none does where the whole runner died.
     """
     if record.status in FINAL:
         return False
-    since = record.started if record.status == "running" else record.queued
     if rq_status in DEAD:
         return True
     if record.status == "running":
-        return not alive and now - (since or record.created) > GRACE_S
-    return rq_status is None and now - (since or record.created) > GRACE_S
+        return silent_s > SILENT_S and seen_s > GRACE_S
+    return rq_status is None and seen_s > GRACE_S
 
 
 def owner_of(leftover: str) -> str:
@@ -65,6 +68,7 @@ class Sweeper(threading.Thread):
         super().__init__(name="sweeper", daemon=True)
         self._redis, self._settings, self._every_s = redis, settings, every_s
         self._records = JobRecords(redis, ttl_s=settings.job_ttl_s)
+        self._ages = Ages()
         self._stopped = threading.Event()
         self._since = time.monotonic()
         """When Redis could be reached again: a sign of life needs time to come back."""
@@ -86,17 +90,20 @@ class Sweeper(threading.Thread):
 
     def sweep(self) -> None:
         """One pass over all jobs and the models' directory."""
-        now = time.time()
-        jobs = self._records.list()
+        jobs = [record for record in self._records.list() if record.status not in FINAL]
         rested = time.monotonic() - self._since > GRACE_S
-        for record in jobs:
-            if record.status in FINAL:
-                continue
+        seen = [(record.id, record.attempt, record.status) for record in jobs]
+        silent = []
+        for record, key in zip(jobs, seen, strict=True):
             alive = not rested or self._records.is_alive(record.id)
-            if is_abandoned(record, self._rq_status(record.queue_id), now, alive=alive):
+            silent += [] if alive else [(*key, "silent")]
+            silent_s = 0.0 if alive else self._ages.of((*key, "silent"))
+            rq_status = self._rq_status(record.queue_id)
+            if is_abandoned(record, rq_status, self._ages.of(key), silent_s):
                 self._give_up(record)
+        self._ages.keep([*seen, *silent])
         going_on = {record.name for record in self._records.list() if record.status not in FINAL}
-        self._remove_leftovers(going_on, now)
+        self._remove_leftovers(going_on, time.time())
 
     def _give_up(self, record: JobRecord) -> None:
         """Start an abandoned job again, or fail it after its last attempt."""
@@ -130,7 +137,7 @@ class Sweeper(threading.Thread):
         for path in (*models.glob(".*.tmp"), *models.glob(".*.work")):
             name = owner_of(path.name)
             try:
-                age = now - path.stat().st_mtime
+                age = abs(now - path.stat().st_mtime)  # the clock may have been set
             except FileNotFoundError:
                 continue
             if name not in going_on and age > LEFTOVER_AGE_S:

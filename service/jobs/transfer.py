@@ -46,7 +46,7 @@ def put_directory(directory: Path, url: str) -> None:
             target = f"{root}/{path.relative_to(directory).as_posix()}"
             system.makedirs(target.rpartition("/")[0], exist_ok=True)
             system.put_file(str(path), target)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # each file system has errors of its own
         raise CheckpointError(f"{url!r} cannot be written ({_reason(error)}).") from error
 
 
@@ -61,6 +61,7 @@ def get_directory(url: str, directory: Path) -> None:
     _remove_stale(directory)
     try:
         system, root = fsspec.core.url_to_fs(url)
+        system.invalidate_cache()  # of listings from before it was put there
         if not system.exists(f"{root}/{MANIFEST}"):
             raise CheckpointError(f"There is no whole checkpoint at {url!r}.")
         for remote in system.find(root):
@@ -70,7 +71,9 @@ def get_directory(url: str, directory: Path) -> None:
         verify(temporary)
         if not directory.exists():
             temporary.rename(directory)
-    except (OSError, ValueError, ImportError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # each file system has errors of its own
         raise CheckpointError(f"{url!r} cannot be read ({_reason(error)}).") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from redis import Redis
 
+from service.ages import Ages
 from service.errors import ServiceError
 from service.registry import Registry, Snapshot
 from service.rollout import changes
@@ -38,6 +39,7 @@ class Controller:
         drain_limit_s: float,
         lease_s: float = 10.0,
         duties: tuple[Duty, ...] = (),
+        ages: Ages | None = None,
     ) -> None:
         self._redis = redis
         self._lease = Lease(redis, LEASE_KEY, owner, ttl_s=lease_s)
@@ -45,6 +47,7 @@ class Controller:
             RolloutStore(redis), Registry(redis), Replicas(redis),
         )  # fmt: skip
         self._drain_limit_s, self._duties = drain_limit_s, duties
+        self._ages = ages or Ages()
 
     def tick(self) -> bool:
         """One look at everything; False while another gateway does it.
@@ -76,10 +79,12 @@ class Controller:
         self._lease.release()
 
     def _move(self, alias: Alias, fence: Fence) -> None:
-        assert alias.canary is not None
+        canary = alias.canary
+        assert canary is not None
         now = time.time()
-        counted = read_comparison(self._redis, alias.canary.id)
-        decision = decide(alias.canary, counted, now)
+        held_s = self._ages.of((canary.id, canary.step), now - canary.step_started)
+        counted = read_comparison(self._redis, canary.id)
+        decision = decide(canary, counted, canary.step_started + held_s)
         if decision.action == "wait":
             return
         change, what = step(alias, decision, counted, now)
@@ -99,7 +104,8 @@ class Controller:
             return
         alive, now = self._replicas.alive(), time.time()
         for entry in retiring:
-            if is_drained(entry, alive, now, self._drain_limit_s):
+            since_s = self._ages.of((entry.name, entry.retired_at), now - (entry.retired_at or now))
+            if is_drained(entry, alive, since_s, self._drain_limit_s):
                 by = By(who=WHO, why="No request of it is under way.")
                 self._store.drained(entry.name, by, fence=fence)
                 log.info("model retired", model=entry.name)

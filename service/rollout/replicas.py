@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
+from service.ages import Ages
 from service.registry import ModelEntry
 
 REPLICAS_KEY = "infoprune:replicas"
@@ -30,10 +30,13 @@ class Replica(BaseModel):
 
 
 class Replicas:
-    """Reads and writes them. Synchronous."""
+    """Reads and writes them. Synchronous.
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    Who is gone is judged by whether its report changes, not by what the clocks of two machines say.
+    """
+
+    def __init__(self, redis: Redis, ages: Ages | None = None) -> None:
+        self._redis, self._ages = redis, ages or Ages()
 
     def report(self, replica: Replica) -> None:
         """Say that a gateway is alive."""
@@ -47,22 +50,24 @@ class Replicas:
         """Those that reported lately; the others are forgotten."""
         raw: Any = self._redis.hgetall(REPLICAS_KEY)
         found = [Replica.model_validate_json(value) for value in raw.values()]
-        now = time.time()
-        gone = [replica.id for replica in found if now - replica.reported > STALE_S]
+        reports = {replica.id: (replica.id, replica.reported) for replica in found}
+        gone = [name for name, report in reports.items() if self._ages.of(report) > STALE_S]
+        self._ages.keep(reports.values())
         if gone:
             self._redis.hdel(REPLICAS_KEY, *gone)
         return [replica for replica in found if replica.id not in gone]
 
 
-def is_drained(entry: ModelEntry, replicas: Iterable[Replica], now: float, limit_s: float) -> bool:
-    """Whether nobody asks a retiring model any more. Pure.
+def is_drained(
+    entry: ModelEntry, replicas: Iterable[Replica], retiring_s: float, limit_s: float
+) -> bool:
+    """Whether nobody asks a model any more that retires since `retiring_s`. Pure.
 
     Every gateway must know that it retires and have none of its requests under way, and those that
     it let in just before get a moment to show; after `limit_s` it is drained whatever is under way.
     """
-    since = now - (entry.retired_at or 0.0)
-    if since < SETTLE_S or since > limit_s:
-        return since > limit_s
+    if retiring_s < SETTLE_S or retiring_s > limit_s:
+        return retiring_s > limit_s
     return all(
         replica.revision >= entry.retired_revision and not replica.in_flight.get(entry.name)
         for replica in replicas

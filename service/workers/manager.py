@@ -16,7 +16,15 @@ from pathlib import Path
 import structlog
 from redis.exceptions import RedisError
 
-from service.registry import ModelEntry, Registry, Usage, WorkerState, WorkerStatus
+from service.registry import (
+    ModelEntry,
+    Registry,
+    Snapshot,
+    Usage,
+    WorkerState,
+    WorkerStatus,
+    was_lost,
+)
 from service.settings import Settings
 from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
@@ -74,6 +82,7 @@ class WorkerManager:
         self._workers: dict[tuple[str, int], _Worker] = {}
         self._leaving: list[tuple[float, _Worker]] = []
         self._models: dict[str, ModelEntry] = {}
+        self._known = Snapshot()
 
     def forget_stale(self) -> None:
         """Remove the workers that an earlier run left in the registry; those elsewhere stay."""
@@ -83,10 +92,7 @@ class WorkerManager:
 
     def tick(self) -> None:
         """One step."""
-        try:
-            self._models = self._fetcher.here(self._registry.snapshot().served_models)
-        except RedisError:
-            log.warning("workers unchanged", reason="redis is away")
+        self._read()
         wanted = {
             (entry.name, number): entry
             for entry in self._models.values()
@@ -99,6 +105,19 @@ class WorkerManager:
         for key, entry in wanted.items():
             worker = self._workers.setdefault(key, _Worker(entry, key[1]))
             self._step(worker, entry)
+
+    def _read(self) -> None:
+        """What shall be served; as it was while Redis is away, or came back without its data."""
+        try:
+            read = self._registry.snapshot()
+        except RedisError:
+            log.warning("workers unchanged", reason="redis is away")
+            return
+        if was_lost(self._known, read):
+            log.warning("workers unchanged", reason="redis lost its data; a gateway restores it")
+            return
+        self._known = read
+        self._models = self._fetcher.here(read.served_models)
 
     def stop(self) -> None:
         """Stop all workers, at the same time."""

@@ -21,24 +21,19 @@ from service.workers.machine import this_machine
 from service.workers.manager import WorkerManager, free_port
 from service.workers.process import GuardedProcess
 from service.workers.vllm_command import Machine
+from tests.faults.figures import taken
 from tests.faults.load import Load, trusted_workers
+from tests.faults.report import table
 from tests.support.servers import answers, running, wait_until
 
-_LINES: list[str] = []
 NO_FLOPS = Flops(vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The figures, after the tests."""
-    if _LINES:
+    if figures := taken():
         terminalreporter.section("faults")
-        for line in _LINES:
-            terminalreporter.write_line(line)
-
-
-def note(line: str) -> None:
-    """Keep a line for the summary."""
-    _LINES.append(line)
+        terminalreporter.write_line(table(figures))
 
 
 def fake_command(model: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:

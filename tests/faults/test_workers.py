@@ -8,19 +8,28 @@ import time
 import psutil
 import pytest
 
-from tests.faults.conftest import Service, note
+from tests.faults.conftest import Service
+from tests.faults.figures import Figures, record
 from tests.faults.load import Load
 from tests.support.http import call
 from tests.support.servers import wait_until
 
 
-def judge(name: str, load: Load, seconds: float) -> None:
-    """The bar: nothing lost that did not stream, no stream in silence; the figures are printed."""
+def judge(name: str, load: Load, seconds: float, remark: str = "") -> None:
+    """The bar: nothing lost that did not stream, no stream in silence; the figures are kept."""
     load.stop()
     plain, streams = load.plain, load.streams
-    note(
-        f"{name:<28} recovered in {seconds:5.1f} s; {plain.good} answers, 0 lost, slowest "
-        f"{plain.slowest_s:.1f} s; {streams.good} streams, {streams.told} ended with an error event"
+    record(
+        Figures(
+            name,
+            recovered_s=seconds,
+            requests=plain.good,
+            lost=len(plain.lost) + len(streams.lost),
+            slowest_s=plain.slowest_s,
+            streams=streams.good,
+            told=streams.told,
+            remark=remark,
+        )
     )
     assert plain.lost == []
     assert streams.lost == []
@@ -50,7 +59,7 @@ def test_a_worker_that_is_stopped_and_goes_on(service: Service, load: Load) -> N
     finally:
         engine.send_signal(signal.SIGCONT)
     wait_until(service.recovered, timeout_s=30)
-    judge(f"SIGSTOP (seen in {ejected:.1f} s)", load, time.monotonic() - started)
+    judge("SIGSTOP of a worker", load, time.monotonic() - started, f"seen in {ejected:.1f} s")
 
 
 @pytest.mark.parametrize(
@@ -66,4 +75,4 @@ def test_a_worker_that_answers_badly(service: Service, load: Load, fault: str) -
     wait_until(service.recovered, timeout_s=60)
     seconds = time.monotonic() - started
     time.sleep(1.0)
-    judge(fault, load, seconds)
+    judge(f"worker answers badly: {fault}", load, seconds)

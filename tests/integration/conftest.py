@@ -12,6 +12,8 @@ from service.registry import Flops, ModelEntry, Registry, WorkerState
 from service.settings import Settings
 from service.store import EmbeddedValkey
 from service.workers.manager import free_port
+from tests.support.http import call
+from tests.support.registry import model
 from tests.support.servers import answers, gateway_within, running, wait_until
 
 NO_FLOPS = Flops(vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0)
@@ -70,3 +72,13 @@ def gateway(settings: Settings, redis: Redis, fake_engine: str) -> Iterator[str]
     registry.put_worker(WorkerState(id="w2", model="asleep", url=fake_engine, status="starting"))
     with gateway_within(settings):
         yield settings.gateway_url
+
+
+@pytest.fixture
+def pair(gateway: str, redis: Redis, fake_engine: str) -> str:
+    """The gateway, with a compressed model `small` beside `tiny`, which also has a worker."""
+    registry = Registry(redis)
+    registry.put_model(model("small", variant="compressed", base="tiny", plan_sha256="1"))
+    registry.put_worker(WorkerState(id="w3", model="small", url=fake_engine, status="ready"))
+    wait_until(lambda: call("GET", f"{gateway}/models/small").status == 200)
+    return gateway

@@ -10,23 +10,11 @@ from redis import Redis
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.registry import Registry, WorkerState
 from service.rollout.counters import PairCounters
 from tests.integration.test_compression_api import call, sentence
-from tests.support.registry import model
 from tests.support.servers import wait_until
 
 TINY = {"targets": [{"model": "tiny"}], "reason": "first"}
-
-
-@pytest.fixture
-def pair(gateway: str, redis: Redis, fake_engine: str) -> str:
-    """The gateway, with a compressed model `small` beside `tiny`, which also has a worker."""
-    registry = Registry(redis)
-    registry.put_model(model("small", variant="compressed", base="tiny", plan_sha256="1"))
-    registry.put_worker(WorkerState(id="w3", model="small", url=fake_engine, status="ready"))
-    wait_until(lambda: call("GET", f"{gateway}/models/small")[0] == 200)
-    return gateway
 
 
 def test_an_alias_is_set_changed_promoted_and_rolled_back(pair: str) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from service.ages import Ages
 from service.registry import ModelEntry, Registry
 from service.rollout import changes
 from service.rollout.controller import LEASE_KEY, Controller
 from service.rollout.counters import PairCounters
 from service.rollout.lease import Lease
 from service.rollout.records import Alias, CanaryRules
-from service.rollout.replicas import Replica, Replicas, is_drained
+from service.rollout.replicas import STALE_S, Replica, Replicas, is_drained
 from service.rollout.store import RolloutStore
 from service.store import EmbeddedValkey
 from tests.integration.test_rollout_store import ME
@@ -23,10 +24,19 @@ from tests.support.registry import alias, model
 RULES = CanaryRules(hold_s=0, min_samples=50, mirror=1.0)
 
 
-def begin(redis: Redis) -> Alias:
+class Clock:
+    """A monotonic clock that the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def begin(redis: Redis, rules: CanaryRules = RULES) -> Alias:
     for name in "ab":
         Registry(redis).put_model(model(name))
-    made = changes.start_canary(alias("prod", a=1), "b", RULES, now=time.time())
+    made = changes.start_canary(alias("prod", a=1), "b", rules, now=time.time())
     return RolloutStore(redis).set_alias("prod", lambda _: made, ME)
 
 
@@ -145,35 +155,80 @@ def retiring(redis: Redis) -> ModelEntry:
 
 def test_a_model_is_retired_once_no_gateway_asks_it(redis: Redis) -> None:
     entry = retiring(redis)
-    replicas, now = Replicas(redis), time.time()
-    later = (entry.retired_at or 0) + 5
+    clock = Clock()
+    replicas, now = Replicas(redis, Ages(clock)), time.time()
     new, old = entry.retired_revision, entry.retired_revision - 1
 
     def drained(*found: Replica) -> bool:
         for replica in found:
             replicas.report(replica)
-        return is_drained(entry, replicas.alive(), later, 60)
+        return is_drained(entry, replicas.alive(), 5.0, 60)
 
     busy = Replica(id="g1", in_flight={"a": 1}, revision=new, reported=now)
     idle = busy.model_copy(update={"in_flight": {"b": 3}})
     assert not drained(busy)
     assert not drained(idle, Replica(id="g2", revision=old, reported=now))
     assert drained(Replica(id="g2", revision=new, reported=now))
-    assert drained(Replica(id="g3", in_flight={"a": 1}, revision=old, reported=now - 60)), "gone"
+    silent = Replica(id="g3", in_flight={"a": 1}, revision=old, reported=now)
+    assert not drained(silent)
+    clock.now += STALE_S + 1
+    again = [Replica(id=name, revision=new, reported=now + 11) for name in ("g1", "g2")]
+    assert drained(*again), "the third is gone"
+    assert [replica.id for replica in replicas.alive()] == ["g1", "g2"]
 
 
 def test_a_model_that_never_drains_is_retired_after_the_limit(redis: Redis) -> None:
     entry = retiring(redis)
     busy = Replica(id="g1", in_flight={"a": 1}, revision=9, reported=time.time())
-    assert not is_drained(entry, [busy], (entry.retired_at or 0) + 59, 60)
-    assert is_drained(entry, [busy], (entry.retired_at or 0) + 61, 60)
-    assert not is_drained(entry, [], (entry.retired_at or 0) + 1, 60), "a moment to settle"
+    assert not is_drained(entry, [busy], 59, 60)
+    assert is_drained(entry, [busy], 61, 60)
+    assert not is_drained(entry, [], 1, 60), "a moment to settle"
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_neither_ends_a_drain_nor_holds_it_up(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    entry = retiring(redis)
+    clock = Clock()
+    controller = Controller(redis, "g1", drain_limit_s=60, ages=Ages(clock))
+    busy = Replica(id="g2", in_flight={"a": 1}, revision=entry.retired_revision, reported=1.0)
+    Replicas(redis).report(busy)
+    controller.tick()
+    wall = time.time() + jump_s
+    monkeypatch.setattr(time, "time", lambda: wall)
+    controller.tick()
+    assert Registry(redis).snapshot().models["a"].state == "retiring", "a request is under way"
+    Replicas(redis).report(busy.model_copy(update={"in_flight": {}, "reported": 2.0}))
+    clock.now += 5.0
+    controller.tick()
+    assert Registry(redis).snapshot().models["a"].state == "retired"
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_changes_no_canarys_time_at_a_step(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    started = begin(redis, CanaryRules(hold_s=60, min_samples=50, mirror=1.0))
+    assert started.canary is not None
+    traffic(redis, started.canary.id, 800)
+    clock = Clock()
+    controller = Controller(redis, "g1", drain_limit_s=60, ages=Ages(clock))
+    controller.tick()
+    wall = time.time() + jump_s
+    monkeypatch.setattr(time, "time", lambda: wall)
+    for waited, percent in ((50.0, 1), (20.0, 5)):
+        clock.now += waited
+        controller.tick()
+        current = state(redis).canary
+        assert current is not None
+        assert current.percent == percent
 
 
 def test_the_controller_retires_what_has_drained(redis: Redis) -> None:
     retiring(redis)
     controller = Controller(redis, "g1", drain_limit_s=0.1)
+    controller.tick()
     time.sleep(0.2)
-    Registry(redis).update_model("a", lambda e: e.model_copy(update={"retired_at": 1.0}))
     controller.tick()
     assert Registry(redis).snapshot().models["a"].state == "retired"

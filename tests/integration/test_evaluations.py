@@ -11,24 +11,14 @@ from redis import Redis
 
 from service.evaluations.records import EvaluationRecord, EvaluationRecords
 from service.evaluations.runner import EvaluationRunner
-from service.registry import Registry, WorkerState
+from service.registry import Registry
 from service.rollout.lease import Lease
 from service.rollout.replicas import Replica, Replicas
 from service.settings import Settings
 from tests.integration.test_compression_api import call
-from tests.support.registry import model
 from tests.support.servers import running, wait_until
 
 ASKED = {"dataset": "easy-vqa", "models": ["tiny", "small"], "samples": 20, "seed": 1}
-
-
-@pytest.fixture
-def pair(gateway: str, redis: Redis, fake_engine: str) -> str:
-    registry = Registry(redis)
-    registry.put_model(model("small", variant="compressed", base="tiny", plan_sha256="1"))
-    registry.put_worker(WorkerState(id="w3", model="small", url=fake_engine, status="ready"))
-    wait_until(lambda: call("GET", f"{gateway}/models/small")[0] == 200)
-    return gateway
 
 
 @pytest.fixture

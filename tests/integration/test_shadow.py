@@ -8,19 +8,22 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from service.gateway.comparison_metrics import ComparisonMetrics
 from service.gateway.exchange import Answered
+from service.gateway.pool import Pool, Slot
 from service.gateway.shadow import Comparer, copy_of, pair_of, text_of
 from service.registry import Registry, Snapshot, WorkerState
 from service.rollout.counters import PairCounters, read_comparison
 from service.rollout.records import Shadow
 from service.rollout.store import RolloutStore
 from service.routing.aliases import Choice
+from service.routing.breaker import OPENS_AFTER, Health
+from service.settings import Settings
+from service.workers.manager import free_port
 from tests.integration.test_rollout_store import ME
 from tests.support.registry import alias, canary, model, snapshot
 from tests.support.scripted import scripted_engine
@@ -74,12 +77,22 @@ def answered(known: Snapshot, text: str | None = "Yes.", **changes: Any) -> Answ
 
 
 @pytest.fixture
-async def comparer(known: Snapshot) -> AsyncIterator[Comparer]:
-    async with aiohttp.ClientSession() as session:
-        metrics = ComparisonMetrics(CollectorRegistry(), lambda: known)
-        found = Comparer(lambda: known, PairCounters("g1"), metrics, session, limit=2)
-        yield found
-        await found.close()
+async def pool(known: Snapshot) -> AsyncIterator[Pool]:
+    """What the gateway has: one free worker of each model."""
+    settings = Settings(worker_max_in_flight=2)
+    found = Pool(settings, lambda slot, joined: None, lambda slot: None)
+    found.sync(known)
+    yield found
+    found.close()
+    await asyncio.sleep(0.01)  # what was closed leaves the loop
+
+
+@pytest.fixture
+async def comparer(known: Snapshot, pool: Pool) -> AsyncIterator[Comparer]:
+    metrics = ComparisonMetrics(CollectorRegistry(), lambda: known)
+    found = Comparer(lambda: known, PairCounters("g1"), metrics, pool, limit=2, limit_s=5.0)
+    yield found
+    await found.close()
 
 
 async def counted(comparer: Comparer, redis: Redis) -> Any:
@@ -163,6 +176,84 @@ async def test_a_failed_or_overloaded_exchange_is_not_copied(
     comparer(answered(known, status=429))
     found = await counted(comparer, redis)
     assert (found.reference.served, found.reference.errors, engine.asked) == (1, 1, [])
+
+
+def worker_of(pool: Pool, model: str) -> Slot:
+    (slot,) = pool.of(model).slots
+    return slot
+
+
+async def test_a_copy_is_dropped_where_no_worker_is_free_and_never_queues(
+    known: Snapshot, comparer: Comparer, pool: Pool, redis: Redis, engine: Engine
+) -> None:
+    held = [await pool.of("b").acquire(None, []) for _ in range(2)]
+    comparer(answered(known))
+    await comparer.finish()
+    for slot in held:
+        pool.of("b").release(slot)
+    found = await counted(comparer, redis)
+    assert (engine.asked, found.dropped, found.candidate.mirrored) == ([], 1, 0)
+    assert worker_of(pool, "b").in_flight == 0
+
+
+async def test_a_copy_takes_no_worker_that_a_client_waits_for(
+    known: Snapshot, comparer: Comparer, pool: Pool, redis: Redis, engine: Engine
+) -> None:
+    models = pool.of("b")
+    held = [await models.acquire(None, []) for _ in range(2)]
+    client = asyncio.ensure_future(models.acquire(None, []))
+    await asyncio.sleep(0)
+    held[0].in_flight -= 1  # free, but not given to the client yet
+    comparer(answered(known))
+    assert (await counted(comparer, redis)).dropped == 1
+    models.serve(asyncio.get_running_loop().time())
+    for slot in (held[1], await client):
+        models.release(slot)
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("distrust", ["ejected", "open"])
+async def test_a_copy_goes_to_no_worker_that_is_not_trusted(
+    known: Snapshot,
+    comparer: Comparer,
+    pool: Pool,
+    redis: Redis,
+    engine: Engine,
+    distrust: str,
+) -> None:
+    slot = worker_of(pool, "b")
+    if distrust == "ejected":
+        slot.health = Health(ejected=True)
+    else:
+        for _ in range(OPENS_AFTER):
+            slot.failed(asyncio.get_running_loop().time())
+    comparer(answered(known))
+    found = await counted(comparer, redis)
+    assert (engine.asked, found.dropped, found.candidate.errors) == ([], 1, 0)
+
+
+async def test_a_copy_to_a_dead_worker_has_it_ejected(
+    known: Snapshot, comparer: Comparer, pool: Pool, redis: Redis
+) -> None:
+    worker_of(pool, "b").origin.port = free_port()
+    comparer(answered(known))
+    found = await counted(comparer, redis)
+    assert found.candidate.errors == 1
+    assert worker_of(pool, "b").health.ejected
+
+
+async def test_a_copy_whose_worker_is_ejected_meanwhile_ends(
+    known: Snapshot, comparer: Comparer, pool: Pool, redis: Redis, engine: Engine
+) -> None:
+    engine.open.clear()
+    comparer(answered(known))
+    await asyncio.wait_for(engine.reached.wait(), 5)
+    assert worker_of(pool, "b").in_flight == 1
+    worker_of(pool, "b").refused()
+    found = await counted(comparer, redis)
+    engine.open.set()
+    assert found.candidate.errors == 1
+    assert (worker_of(pool, "b").in_flight, comparer.in_flight["b"]) == (0, 0)
 
 
 async def test_gateways_add_up_and_a_batch_that_is_sent_twice_counts_once(redis: Redis) -> None:

@@ -18,7 +18,7 @@ from service.gateway.compression import event_of
 from service.jobs.execution import Execution, Superseded
 from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecord, JobRecords, JobStatus
-from service.jobs.sweeper import GRACE_S, is_abandoned, owner_of
+from service.jobs.sweeper import GRACE_S, SILENT_S, is_abandoned, owner_of
 from service.schemas import parse_compress_request
 
 
@@ -111,33 +111,33 @@ def record(status: JobStatus, **changes: Any) -> JobRecord:
 
 @pytest.mark.parametrize("status", ["finished", "failed", "cancelled"])
 def test_a_job_that_is_over_is_never_abandoned(status: JobStatus) -> None:
-    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9, alive=False)
+    assert not is_abandoned(record(status), RqStatus.FAILED, 1e9, 1e9)
 
 
 @pytest.mark.parametrize(
-    ("rq_status", "alive", "waited_s", "abandoned"),
+    ("rq_status", "seen_s", "silent_s", "abandoned"),
     [
-        (RqStatus.STARTED, True, 1e6, False),
-        (RqStatus.STARTED, False, GRACE_S - 1, False),
-        (RqStatus.STARTED, False, GRACE_S + 1, True),
-        (RqStatus.FAILED, True, 1, True),
-        (RqStatus.STOPPED, False, 1, True),
-        (RqStatus.FINISHED, False, 1, True),
-        (None, True, 1e6, False),
+        (RqStatus.STARTED, 1e6, 0.0, False),
+        (RqStatus.STARTED, GRACE_S - 1, 1e6, False),
+        (RqStatus.STARTED, GRACE_S + 1, SILENT_S - 1, False),
+        (RqStatus.STARTED, GRACE_S + 1, SILENT_S + 1, True),
+        (RqStatus.FAILED, 1, 0.0, True),
+        (RqStatus.STOPPED, 1, 0.0, True),
+        (RqStatus.FINISHED, 1, 0.0, True),
+        (None, 1e6, 0.0, False),
     ],
 )
 def test_a_running_job_is_abandoned_once_its_process_or_its_runner_is_dead(
-    rq_status: RqStatus | None, alive: bool, waited_s: float, abandoned: bool
+    rq_status: RqStatus | None, seen_s: float, silent_s: float, abandoned: bool
 ) -> None:
-    running = record("running", started=100.0)
-    assert is_abandoned(running, rq_status, 100.0 + waited_s, alive=alive) == abandoned
+    assert is_abandoned(record("running"), rq_status, seen_s, silent_s) == abandoned
 
 
 def test_a_job_that_the_queue_forgot_is_abandoned_after_a_grace() -> None:
-    queued = record("queued", queued=200.0)
-    assert not is_abandoned(queued, None, 200.0 + GRACE_S - 1, alive=False)
-    assert is_abandoned(queued, None, 200.0 + GRACE_S + 1, alive=False)
-    assert not is_abandoned(queued, RqStatus.QUEUED, 1e9, alive=False)
+    queued = record("queued")
+    assert not is_abandoned(queued, None, GRACE_S - 1, 0.0)
+    assert is_abandoned(queued, None, GRACE_S + 1, 0.0)
+    assert not is_abandoned(queued, RqStatus.QUEUED, 1e9, 1e9)
 
 
 def test_an_event_says_everything_in_one_line_of_json() -> None:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from service.errors import OverloadedError, WorkerNotReadyError
-from service.gateway.http1 import Origin
+from service.gateway.origin import Origin
 from service.gateway.pool import ModelPool, NoOtherWorkerError, Slot
 from service.routing.breaker import Health
 from service.settings import Settings
