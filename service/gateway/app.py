@@ -12,10 +12,23 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.gateway import aliases, compression, errors, evaluations, lifecycle, models, openapi
+from service.gateway import (
+    aliases,
+    comparison,
+    compression,
+    errors,
+    evaluations,
+    lifecycle,
+    models,
+    openapi,
+    recipes,
+    reports,
+    web,
+)
 from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
+from service.gateway.history import History
 from service.gateway.inference import Inference
 from service.gateway.state import Gateway
 from service.gateway.vqa import Vqa
@@ -40,8 +53,10 @@ def create_app(settings: Settings) -> Front:
         )
         gateway = Gateway(settings, redis)
         app.state.gateway = gateway
+        app.state.history = history = History(gateway.metrics.registry, settings)
         await gateway.refresh()
-        tasks = [asyncio.create_task(gateway.poll()), asyncio.create_task(gateway.sweep())]
+        duties_of_all = (gateway.poll(), gateway.sweep(), history.run())
+        tasks = [asyncio.create_task(duty) for duty in duties_of_all]
         async with controlling(gateway, *duties(gateway)):
             yield
         for task in tasks:
@@ -60,10 +75,14 @@ def create_app(settings: Settings) -> Front:
     )
     errors.install(app)
     app.include_router(models.router)
+    app.include_router(recipes.router)  # before the jobs: `options` is no job's id
+    app.include_router(reports.router)
     app.include_router(compression.router)
+    app.include_router(comparison.router)
     app.include_router(aliases.router)
     app.include_router(lifecycle.router)
     app.include_router(evaluations.router)
+    web.install(app, settings)
     openapi.install(app)
 
     def gateway() -> Gateway:

@@ -20,12 +20,15 @@ from service.settings import is_loopback
 
 # Counts and model names only; a network policy may close them further.
 _PUBLIC = frozenset(
-    {"/health", "/ready", "/metrics", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
+    {"/", "/ui", "/health", "/ready", "/metrics", "/docs", "/openapi.json", "/docs/oauth2-redirect"}
 )
+_PUBLIC_FOLDER = "/ui/"
+"""The web page's files, which are the same for everyone; what they show needs a key."""
 _BY_PREFIX: tuple[tuple[str, Scope], ...] = (
     ("/v1/", "inference"),
     ("/compress", "jobs"),
     ("/evaluations", "jobs"),
+    ("/comparison", "inference"),
 )
 BURST_S = 1.0
 """What a key saved up in so many seconds it may spend at once."""
@@ -33,7 +36,7 @@ BURST_S = 1.0
 
 def required_scope(path: str) -> Scope | None:
     """The scope that a path needs, None for a public one. What is in no table needs `admin`."""
-    if path in _PUBLIC:
+    if path in _PUBLIC or path.startswith(_PUBLIC_FOLDER):
         return None
     for prefix, scope in _BY_PREFIX:
         if path.startswith(prefix):

@@ -44,7 +44,10 @@ def bearer(token: str = TOKEN) -> dict[bytes, bytes]:
         ("/aliases/a", "admin"),
         ("/healthy", "admin"),
         ("//v1/models", "admin"),
-        ("/", "admin"),
+        ("/", None),
+        ("/ui/app.js", None),
+        ("/uix", "admin"),
+        ("/comparison", "inference"),
     ],
 )
 def test_a_path_in_no_table_needs_admin(path: str, scope: Scope | None) -> None:
