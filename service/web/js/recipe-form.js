@@ -31,7 +31,7 @@ export function recipeForm(originals, options, check, submit) {
           ${options.targets.map((/** @type {string} */ t) => html`<option value=${t}>${t.replaceAll("_", " ")}</option>`)}
         </select></div>
       <div class="field"><label for="value" id="value-label">${TARGETS.flops[0]}</label>
-        <input id="value" name="value" type="number" min="0.001" max="0.999" step="any" .defaultValue="0.5" required aria-describedby="value-help">
+        <input id="value" name="value" type="number" min="0.001" max="0.999" step="any" value="0.5" required aria-describedby="value-help">
         <small id="value-help">${TARGETS.flops[2]}</small></div>
     </div>
     <div class="row">

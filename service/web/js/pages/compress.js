@@ -132,8 +132,8 @@ function jobsPanel(jobs, open, cancel) {
 const jobRow = (job, open, cancel) => html`<tr>
   <th scope="row">${job.name}<br><span class="soft">of ${job.model}</span></th>
   <td>${target(job.recipe)}</td>
-  <td>${chip(job.status)} ${job.status === "running" ? html`<span class="soft">${job.stage ?? ""} ${Math.round(job.percent)} %,
-    ${duration(job.seconds_left)} left</span>` : nothing}</td>
+  <td>${chip(job.status)} ${job.status === "running" ? html`<span class="soft">${job.stage ?? ""} ${Math.round(job.percent)} %${
+    job.seconds_left === null ? "" : `, ${duration(job.seconds_left)} left`}</span>` : nothing}</td>
   <td>${when(job.created)}</td>
   <td class="actions"><button type="button" @click=${() => open(job.id)} aria-label="Open the job of ${job.name}">Open</button>
     ${isOver(job.status) ? nothing : html`<button type="button" @click=${() => cancel(job)} aria-label="Cancel the job of ${job.name}">Cancel…</button>`}</td>

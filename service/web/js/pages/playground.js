@@ -169,12 +169,12 @@ function asked(state, update, take) {
   };
   return html`
     <div class="field">
+      <input id="image" class="sr" type="file" accept="image/*" aria-label="Picture"
+        @change=${(/** @type {any} */ e) => take(e.target.files[0])}>
       <label class="drop ${state.over ? "over" : ""}" for="image" @dragover=${over(true)} @dragleave=${over(false)} @drop=${over(false)}>
         ${state.image ? html`<img src=${state.image.url} alt="The chosen picture, ${state.image.file.name}">`
           : html`<span><b>Drop, choose or paste a picture</b><br><span class="soft">PNG, JPEG, WebP or GIF</span></span>`}
       </label>
-      <input id="image" type="file" accept="image/*" aria-label="Picture"
-        @change=${(/** @type {any} */ e) => take(e.target.files[0])}>
       ${notice(state.imageError)}
     </div>
     <div class="field">
@@ -193,14 +193,14 @@ function asked(state, update, take) {
         <input id="max-tokens" type="number" min="1" max="4096" .value=${String(state.maxTokens)}
           @change=${(/** @type {any} */ e) => { state.maxTokens = Number(e.target.value) || 64; }}></div>
     </div>
-    <button type="submit" class="primary">Ask both</button>`;
+    <button type="submit" class="primary">${state.chosen.compressed ? "Ask both" : "Ask"}</button>`;
 }
 
 /** @param {any} state */
 function answersView(state) {
   if (state.answers === null) {
-    return empty("Both answers appear here, side by side", html`<p>Choose a picture, write a question, and
-      press <kbd>Ask both</kbd>. Answers are greedy, so that a difference is the models'.</p>`);
+    return empty("The answers appear here, side by side", html`<p>Choose a picture, write a question, and
+      press <kbd>${state.chosen.compressed ? "Ask both" : "Ask"}</kbd>. Answers are greedy, so that a difference is the models'.</p>`);
   }
   return html`
     <div class="side-by-side">${Object.entries(state.answers).map(([side, answer]) => answerView(side, answer))}</div>
