@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from service.registry import Flops, Interval, ModelEntry, Registry, WorkerState
 from service.settings import Settings
 from service.store import EmbeddedValkey
 from service.workers.manager import free_port
+from tests.support.http import call
 from tests.support.servers import answers, gateway_within, running, wait_until
 
 ORIGINAL, COMPRESSED = "shapes", "shapes-half"
@@ -134,6 +136,13 @@ def watch(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 def web(watch: Callable[..., Watched], gateway: str) -> Watched:
     """A page of the gateway that asks for no key."""
     return watch(gateway)
+
+
+def change(method: str, url: str, body: object = None) -> Any:
+    """Change something behind the page's back; an assertion error where it is refused."""
+    reply = call(method, url, body, {"content-type": "application/json"})
+    assert reply.status < 300, reply
+    return reply.json()
 
 
 def listen(watched: Watched) -> None:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from deploy.vendor_web import FOR_TESTS
-from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched
+from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
 from tests.support.http import call, chat
 
 PAGES = {"compare": "Numbers", "playground": "Playground", "compress": "Jobs", "models": "Lineage"}
@@ -20,9 +20,10 @@ PHONE = {"width": 360, "height": 740}
 @pytest.fixture
 def busy(gateway: str) -> str:
     """The gateway's URL: an alias with a canary, a waiting job, answered requests."""
-    call("PUT", f"{gateway}/aliases/prod", {"targets": [{"model": ORIGINAL}]})
-    call("POST", f"{gateway}/aliases/prod/canary", {"candidate": COMPRESSED, "mirror": 1.0})
-    call("POST", f"{gateway}/compress", {"model": ORIGINAL, "recipe": {"flops": 0.4}})
+    change("PUT", f"{gateway}/aliases/prod", {"targets": [{"model": ORIGINAL}]})
+    canary = {"candidate": COMPRESSED, "mirror": 1.0}
+    change("POST", f"{gateway}/aliases/prod/canary", canary)
+    change("POST", f"{gateway}/compress", {"model": ORIGINAL, "recipe": {"flops": 0.4}})
     for model in ("prod", ORIGINAL, COMPRESSED):
         call("POST", f"{gateway}/v1/chat/completions", chat(model=model, stream=True))
     return gateway
@@ -74,6 +75,7 @@ def test_nothing_is_wider_than_a_phone(watch: Callable[..., Watched], busy: str)
     for path, heading in PAGES.items():
         page = web.go(path)
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        page.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
         assert wide(page) == [], path
     page.get_by_role("button", name="Start a canary").or_(
         page.get_by_role("button", name="New alias…")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched
+from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
 from tests.support.http import call, chat
 from tests.support.servers import wait_until
 
@@ -20,9 +20,9 @@ def ask(url: str, model: str, times: int = 5) -> None:
 def prod(gateway: str) -> str:
     """The gateway's URL; its alias `prod` is answered by the original and copied to the compressed."""
     targets = {"targets": [{"model": ORIGINAL}]}
-    assert call("PUT", f"{gateway}/aliases/prod", targets).status == 200
+    change("PUT", f"{gateway}/aliases/prod", targets)
     shadow = {"candidate": COMPRESSED, "share": 1.0}
-    assert call("POST", f"{gateway}/aliases/prod/shadow", shadow).status == 200
+    change("POST", f"{gateway}/aliases/prod/shadow", shadow)
     return gateway
 
 
@@ -94,8 +94,8 @@ def test_the_candidate_is_promoted_after_a_confirmation(web: Watched, prod: str)
 def test_without_a_compressed_model_it_says_what_to_do(
     web: Watched, gateway: str
 ) -> None:
-    for step in (("POST", f"/models/{COMPRESSED}/retire"), ("DELETE", f"/models/{COMPRESSED}")):
-        wait_until(lambda step=step: call(step[0], gateway + step[1], {}).status < 300)
+    change("POST", f"{gateway}/models/{COMPRESSED}/retire", {})
+    wait_until(lambda: call("DELETE", f"{gateway}/models/{COMPRESSED}").status == 200)
     page = web.go("compare")
     expect(page.get_by_text("There is no compressed model yet")).to_be_visible()
     page.get_by_role("link", name="Compress one").click()

@@ -7,8 +7,7 @@ from playwright.sync_api import expect
 from redis import Redis
 
 from service.registry import Registry, WorkerState
-from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched
-from tests.support.http import call
+from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
 
 
 def test_a_compressed_model_stands_under_its_original(web: Watched) -> None:
@@ -75,7 +74,7 @@ def test_an_alias_is_made_changed_and_deleted(web: Watched) -> None:
     row.get_by_role("button", name="History of prod").click()
     expect(page.get_by_role("dialog")).to_contain_text(f"canary {COMPRESSED}, by web page")
     page.keyboard.press("Escape")
-    call("DELETE", f"{web.url}/aliases/prod/canary")
+    change("DELETE", f"{web.url}/aliases/prod/canary")
 
     row.get_by_role("button", name="Delete prod").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
@@ -83,7 +82,7 @@ def test_an_alias_is_made_changed_and_deleted(web: Watched) -> None:
 
 
 def test_a_model_in_use_is_not_retired(web: Watched, gateway: str) -> None:
-    call("PUT", f"{gateway}/aliases/prod", {"targets": [{"model": ORIGINAL}]})
+    change("PUT", f"{gateway}/aliases/prod", {"targets": [{"model": ORIGINAL}]})
     page = web.go("models")
     page.get_by_role("article", name=ORIGINAL, exact=True).get_by_role(
         "button", name="Retire…"

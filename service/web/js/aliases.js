@@ -40,7 +40,7 @@ function row(alias, active, act) {
         ${candidates.length && alias.targets.length === 1
           ? html`<button type="button" aria-label=${label("Start a canary on")} @click=${() => startCanary(name, candidates, act)}>Canary…</button>` : nothing}
         <button type="button" aria-label=${label("Delete")} @click=${() => deleteAlias(name, act)}>Delete…</button>`}
-      <button type="button" aria-label=${label("History of")} @click=${() => showHistory(name)}>History</button>
+      <button type="button" aria-label=${label("History of")} @click=${() => act(() => showHistory(name), "")}>History</button>
     </td>
   </tr>`;
 }

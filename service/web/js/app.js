@@ -24,6 +24,7 @@ let page = null;
 let refused = null;
 let config = { version: "", auth: "keys", max_body_bytes: 0, max_image_bytes: 0 };
 let scheduled = false;
+let opened = "";
 
 const current = () => location.pathname.replace(/^\/ui\/?/, "") || "compare";
 const needsKey = () => config.auth === "keys" && key() === null;
@@ -42,6 +43,7 @@ function update() {
 }
 
 function open() {
+  opened = location.pathname;
   page?.stop();
   page = null;
   const make = PAGES[current()];
@@ -136,7 +138,10 @@ addEventListener("infoprune-signed-out", (event) => {
   refused = /** @type {CustomEvent<Error>} */ (event).detail.message;
   open();
 });
-addEventListener("popstate", open);
+addEventListener("popstate", () => {
+  // The skip link changes what follows the # only.
+  if (location.pathname !== opened) open();
+});
 document.addEventListener("click", follow);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   dispatchEvent(new Event("infoprune-theme"));

@@ -75,11 +75,9 @@ export function comparePage(shell) {
   async function act(change, said) {
     try {
       await change();
-      state.done = said;
-      state.error = null;
+      state.done = { text: said, kind: "good" };
     } catch (error) {
-      state.done = null;
-      state.error = sentence(error);
+      state.done = { text: sentence(error), kind: "error" };
     }
     shell.update();
     reading?.now();
@@ -91,7 +89,7 @@ export function comparePage(shell) {
         <h1>Compare</h1>
         ${picker(state, choose, (seconds) => { state.window = seconds; reading?.now(); })}
       </div>
-      ${notice(state.error)} ${notice(state.done, "good")}
+      ${notice(state.error)} ${notice(state.done?.text, state.done?.kind)}
       ${state.view ? headline(state.view, state.alias?.comparison) : nothing}
       ${state.alias && state.models ? canaryPanel(state.alias, state.view, act) : nothing}
       ${notice(state.aliasError, "plain")}

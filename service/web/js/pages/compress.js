@@ -77,10 +77,9 @@ export function compressPage(shell) {
     if (said === null) return;
     try {
       await api("DELETE", `/compress/${segment(job.id)}`);
-      state.done = `${job.name} was cancelled.`;
-      state.error = null;
+      state.done = { text: `${job.name} was cancelled.`, kind: "good" };
     } catch (error) {
-      state.error = sentence(error);
+      state.done = { text: sentence(error), kind: "error" };
     }
     reading?.now();
     shell.update();
@@ -95,7 +94,7 @@ export function compressPage(shell) {
     },
     view: () => html`
       <h1>Compress</h1>
-      ${notice(state.error)} ${notice(state.done, "good")}
+      ${notice(state.error)} ${notice(state.done?.text, state.done?.kind)}
       ${state.job ? jobView(state.job, cancel, close) : nothing}
       <div class="compress">
         ${state.options && state.models ? formPanel(state, check, submit) : nothing}

@@ -35,11 +35,9 @@ export function modelsPage(shell) {
   async function act(change, said) {
     try {
       await change();
-      state.done = said;
-      state.error = null;
+      state.done = { text: said, kind: "good" };
     } catch (error) {
-      state.done = null;
-      state.error = sentence(error);
+      state.done = { text: sentence(error), kind: "error" };
     }
     await read();
   }
@@ -48,9 +46,9 @@ export function modelsPage(shell) {
   async function report(name) {
     try {
       state.report = state.report?.name === name ? null : { name, content: await text(`/models/${segment(name)}/report`) };
-      state.error = null;
+      state.done = null;
     } catch (error) {
-      state.error = sentence(error);
+      state.done = { text: sentence(error), kind: "error" };
     }
     shell.update();
   }
@@ -61,7 +59,7 @@ export function modelsPage(shell) {
     stop: () => reading?.stop(),
     view: () => html`
       <h1>Models</h1>
-      ${notice(state.error)} ${notice(state.done, "good")}
+      ${notice(state.error)} ${notice(state.done?.text, state.done?.kind)}
       ${state.models ? [aliasesPanel(state.aliases, state.models, act), lineage(state, act, report)] : nothing}`,
   };
 }
