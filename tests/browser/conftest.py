@@ -153,7 +153,9 @@ def listen(watched: Watched) -> None:
     page.on(
         "requestfailed",
         # A page that is left gives up what it was asking.
-        lambda r: None if "ERR_ABORTED" in str(r.failure) else faults.append(f"{r.url} {r.failure}"),
+        lambda r: (
+            None if "ERR_ABORTED" in str(r.failure) else faults.append(f"{r.url} {r.failure}")
+        ),
     )
 
 

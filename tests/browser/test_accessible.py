@@ -62,9 +62,7 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_sign_in_is_accessible(
-    watch: Callable[..., Watched], locked: str, scheme: str
-) -> None:
+def test_the_sign_in_is_accessible(watch: Callable[..., Watched], locked: str, scheme: str) -> None:
     page = watch(locked, color_scheme=scheme).go("")
     expect(page.get_by_label("API key")).to_be_visible()
     assert serious(page) == []
@@ -75,7 +73,9 @@ def test_nothing_is_wider_than_a_phone(watch: Callable[..., Watched], busy: str)
     for path, heading in PAGES.items():
         page = web.go(path)
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
-        page.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
+        page.evaluate(
+            "() => document.querySelectorAll('details').forEach(each => each.open = true)"
+        )
         assert wide(page) == [], path
     page.get_by_role("button", name="Start a canary").or_(
         page.get_by_role("button", name="New alias…")

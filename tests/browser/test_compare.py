@@ -86,14 +86,14 @@ def test_the_candidate_is_promoted_after_a_confirmation(web: Watched, prod: str)
     page.get_by_role("dialog").get_by_role("button", name="Promote").click()
     expect(page.get_by_role("status").first).to_contain_text(f"{COMPRESSED} answers everything")
     wait_until(
-        lambda: [t["model"] for t in call("GET", f"{prod}/aliases/prod").json()["alias"]["targets"]]
-        == [COMPRESSED]
+        lambda: (
+            [t["model"] for t in call("GET", f"{prod}/aliases/prod").json()["alias"]["targets"]]
+            == [COMPRESSED]
+        )
     )
 
 
-def test_without_a_compressed_model_it_says_what_to_do(
-    web: Watched, gateway: str
-) -> None:
+def test_without_a_compressed_model_it_says_what_to_do(web: Watched, gateway: str) -> None:
     change("POST", f"{gateway}/models/{COMPRESSED}/retire", {})
     wait_until(lambda: call("DELETE", f"{gateway}/models/{COMPRESSED}").status == 200)
     page = web.go("compare")

@@ -92,7 +92,9 @@ def test_a_model_whose_worker_starts_says_so(web: Watched, redis: Redis) -> None
     page.get_by_role("link", name="Playground").click()
     ask(page, "red?")
     answer = page.get_by_role("region", name=f"Answer of {COMPRESSED}")
-    expect(answer.get_by_role("alert")).to_contain_text(f"No worker of model '{COMPRESSED}' is ready")
+    expect(answer.get_by_role("alert")).to_contain_text(
+        f"No worker of model '{COMPRESSED}' is ready"
+    )
     web.expect_fault("503")
 
 

@@ -41,9 +41,7 @@ def test_what_is_no_histogram_is_refused(edges: list[float], counts: list[float]
     counts=st.lists(st.integers(0, 50), min_size=2, max_size=12).filter(lambda c: sum(c) > 0),
     q=st.floats(0, 1),
 )
-def test_it_lies_in_the_bucket_of_the_observation_of_that_rank(
-    counts: list[int], q: float
-) -> None:
+def test_it_lies_in_the_bucket_of_the_observation_of_that_rank(counts: list[int], q: float) -> None:
     edges = [*map(float, range(1, len(counts))), INF]
     found = histogram_quantile(q, edges, list(accumulate(counts)))
     assert found is not None

@@ -81,7 +81,9 @@ def test_every_module_that_is_imported_is_served() -> None:
         if not name.endswith(".js"):
             continue
         text = ASSETS[name].content.decode()
-        for target in re.findall(r"""from ["'](\.[^"']+)["']|^import ["'](\.[^"']+)["']""", text, re.M):
+        for target in re.findall(
+            r"""from ["'](\.[^"']+)["']|^import ["'](\.[^"']+)["']""", text, re.M
+        ):
             path = (WEB / name).parent / (target[0] or target[1])
             assert path.resolve().relative_to(WEB).as_posix() in ASSETS, (name, target)
 
