@@ -1,7 +1,7 @@
 """Pictures of the web page for the documentation: `make screenshots URL=http://127.0.0.1:8080`.
 
-Everything in them is what the running service says; with `make demo` up it is the demo. The pages are used
-as a person would: questions are asked on Playground first, so that Compare has something to show.
+Everything in them is what the running service says; with `make demo` up it is the demo. The pages are
+used as a person would: questions are asked on Playground first, so that Compare has something to show.
 """
 
 from __future__ import annotations
