@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -34,15 +35,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with browser() as opened:
         camera = Camera(opened, args.url.rstrip("/"), args.key, args.out)
-        with_playground = lambda page: ask(page, args.rounds)  # noqa: E731
-        camera.take("playground", "playground", with_playground)
+        camera.take("playground", "playground", partial(ask, rounds=args.rounds))
         camera.take("compare", "compare", settle)
         camera.take("compare", "compare-dark", settle, scheme="dark")
         camera.take("compare", "compare-phone", settle, size=PHONE)
         camera.take("compress", "compress", check)
-        camera.take(
-            "models", "models", lambda page: expect(page.get_by_text("Lineage")).to_be_visible()
-        )
+        camera.take("models", "models", see_lineage)
 
 
 class Camera:
@@ -98,6 +96,11 @@ def settle(page: Page) -> None:
     expect(page.get_by_role("heading", name="Numbers")).to_be_visible()
     expect(page.locator("ip-chart canvas")).to_have_count(4)
     page.wait_for_timeout(1000)
+
+
+def see_lineage(page: Page) -> None:
+    """Wait for the models."""
+    expect(page.get_by_role("heading", name="Lineage")).to_be_visible()
 
 
 def check(page: Page) -> None:

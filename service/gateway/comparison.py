@@ -1,4 +1,4 @@
-"""`/comparison`: an original and a compressed model side by side, in one answer; do two answers agree."""
+"""`/comparison`: an original and a compressed model side by side; do two answers agree."""
 
 from __future__ import annotations
 

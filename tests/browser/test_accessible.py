@@ -1,4 +1,4 @@
-"""Every page, in every theme and on a phone: axe finds nothing serious, nothing overflows, keys suffice."""
+"""Every page, in every theme and on a phone: nothing serious by axe, no overflow, keys suffice."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def serious(page: Page) -> list[Any]:
 def wide(page: Page) -> Any:
     """What sticks out to the right; empty where the page does not scroll sideways."""
     return page.evaluate(
-        "() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('*')]"
-        ".filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 120))"
+        "() => document.documentElement.scrollWidth <= innerWidth ? []"
+        " : [...document.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 120))"
     )
 
 

@@ -17,7 +17,7 @@ def test_a_compressed_model_stands_under_its_original(web: Watched) -> None:
     )
     card = child.get_by_role("article", name=COMPRESSED)
     expect(card).to_contain_text("0.50 of shapes's")
-    expect(card.get_by_role("row", name="easy-vqa")).to_contain_text("−0.4 [−1.2, +0.4]")
+    expect(card.get_by_role("row", name="easy-vqa")).to_contain_text("-0.4 [-1.2, +0.4]")
     card.get_by_text("Recipe and plan").click()
     expect(card).to_contain_text("9f9f9f")
     card.get_by_role("link", name="Compare").click()

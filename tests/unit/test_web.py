@@ -1,4 +1,4 @@
-"""The web page's files: what is served, with which headers, and that libraries are what was vendored."""
+"""The web page's files: what is served, with which headers; libraries are what was vendored."""
 
 from __future__ import annotations
 

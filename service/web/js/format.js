@@ -44,7 +44,7 @@ export const percent = (value, places = 1) =>
 /** @param {number} value @param {number} [places] */
 export function signed(value, places = 1) {
   const shown = value.toFixed(places);
-  return Number(shown) > 0 ? `+${shown}` : shown.replace("-", "−");
+  return Number(shown) > 0 ? `+${shown}` : Number(shown) === 0 ? shown.replace("-", "") : shown;
 }
 
 /** A difference of shares in points. @param {number} value */
@@ -73,11 +73,11 @@ export const when = (at) =>
       month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false,
     }));
 
-/** How much better: "2.00×" and a word. @param {number} by compressed / original, less is better */
+/** How much better: "2.00x" and a word. @param {number} by compressed / original, less is better */
 export function gain(by, /** @type {string} */ better, /** @type {string} */ worse) {
   return by <= 1
-    ? { value: `${(1 / by).toFixed(2)}×`, word: better }
-    : { value: `${by.toFixed(2)}×`, word: worse };
+    ? { value: `${(1 / by).toFixed(2)}x`, word: better }
+    : { value: `${by.toFixed(2)}x`, word: worse };
 }
 
 /** @param {number} bytes */
