@@ -13,7 +13,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 	$(foreach name,$(GIVEN),$(if $($(name)),$(name)='$($(name))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
+.PHONY: help install install-dev demo test lint format types contracts unit integration browser e2e screenshots \
 	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model clean
 
 help: ## list the targets
@@ -29,8 +29,8 @@ demo: install ## compress, serve and compare the bundled model (ONCE=1, PORT=808
 	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once)
 
 # One after another, whatever -j says: the steps share two cores, and the first failure counts.
-test: install-dev ## lint, types, contracts, unit, integration and end-to-end tests
-	@for step in lint types contracts unit integration e2e; do \
+test: install-dev ## lint, types, contracts, unit, integration, browser and end-to-end tests
+	@for step in lint types contracts unit integration browser e2e; do \
 		echo "== $$step"; $(MAKE) --no-print-directory $$step || exit 1; done
 
 lint: install-dev ## check style and formatting
@@ -52,6 +52,12 @@ unit: install-dev ## seconds: no network, no processes
 
 integration: install-dev ## a real Redis, the real gateway, a fake engine
 	@$(PYTEST) tests/integration
+
+browser: install-dev ## the web page in a real Chromium, as a person uses it
+	@$(PYTEST) tests/browser
+
+screenshots: install-dev ## docs/images/ from a running service (URL=http://127.0.0.1:8080)
+	@$(BIN)/python -m deploy.screenshots $(if $(URL),--url $(URL))
 
 e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e

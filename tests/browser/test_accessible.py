@@ -42,10 +42,9 @@ def serious(page: Page) -> list[Any]:
 
 def wide(page: Page) -> Any:
     """What sticks out to the right; empty where the page does not scroll sideways."""
-    return page.evaluate(
-        "() => document.documentElement.scrollWidth <= innerWidth ? []"
-        " : [...document.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 120))"
-    )
+    return page.evaluate("""() => document.documentElement.scrollWidth <= innerWidth ? []
+      : [...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth)
+          .map(e => e.outerHTML.slice(0, 120))""")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
