@@ -133,7 +133,7 @@ def watch(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
 
 @pytest.fixture
-def web(watch: Callable[..., Watched], gateway: str) -> Watched:
+def web(gateway: str, watch: Callable[..., Watched]) -> Watched:
     """A page of the gateway that asks for no key."""
     return watch(gateway)
 

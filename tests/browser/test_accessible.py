@@ -49,7 +49,7 @@ def wide(page: Page) -> Any:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_on_any_page(
-    watch: Callable[..., Watched], busy: str, scheme: str
+    busy: str, watch: Callable[..., Watched], scheme: str
 ) -> None:
     web = watch(busy, color_scheme=scheme, reduced_motion="reduce")
     for path, heading in PAGES.items():
@@ -61,13 +61,13 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_sign_in_is_accessible(watch: Callable[..., Watched], locked: str, scheme: str) -> None:
+def test_the_sign_in_is_accessible(locked: str, watch: Callable[..., Watched], scheme: str) -> None:
     page = watch(locked, color_scheme=scheme).go("")
     expect(page.get_by_label("API key")).to_be_visible()
     assert serious(page) == []
 
 
-def test_nothing_is_wider_than_a_phone(watch: Callable[..., Watched], busy: str) -> None:
+def test_nothing_is_wider_than_a_phone(busy: str, watch: Callable[..., Watched]) -> None:
     web = watch(busy, viewport=PHONE, has_touch=True)
     for path, heading in PAGES.items():
         page = web.go(path)
@@ -82,7 +82,7 @@ def test_nothing_is_wider_than_a_phone(watch: Callable[..., Watched], busy: str)
     assert wide(page) == [], "the dialog"
 
 
-def test_the_keyboard_reaches_everything_and_focus_is_seen(web: Watched, busy: str) -> None:
+def test_the_keyboard_reaches_everything_and_focus_is_seen(busy: str, web: Watched) -> None:
     del busy
     page = web.go("compare")
     expect(page.get_by_role("heading", name="Numbers")).to_be_visible()
@@ -98,7 +98,7 @@ def test_the_keyboard_reaches_everything_and_focus_is_seen(web: Watched, busy: s
         expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
 
 
-def test_the_theme_is_chosen_and_kept(watch: Callable[..., Watched], gateway: str) -> None:
+def test_the_theme_is_chosen_and_kept(gateway: str, watch: Callable[..., Watched]) -> None:
     web = watch(gateway, color_scheme="light")
     page = web.go("models")
     ground = "() => getComputedStyle(document.body).backgroundColor"
@@ -111,7 +111,7 @@ def test_the_theme_is_chosen_and_kept(watch: Callable[..., Watched], gateway: st
     assert page.evaluate(ground) == light
 
 
-def test_without_motion_nothing_blinks(watch: Callable[..., Watched], gateway: str) -> None:
+def test_without_motion_nothing_blinks(gateway: str, watch: Callable[..., Watched]) -> None:
     page = watch(gateway, reduced_motion="reduce").go("compare")
     expect(page.get_by_role("heading", name="Compare")).to_be_visible()
     moving = page.evaluate("() => document.getAnimations().length")

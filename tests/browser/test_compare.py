@@ -43,7 +43,7 @@ def test_what_the_smaller_model_gains_and_costs_comes_first(web: Watched) -> Non
         expect(page.get_by_role("img", name=chart).locator("canvas")).to_be_visible()
 
 
-def test_a_shadows_agreement_is_shown(web: Watched, prod: str) -> None:
+def test_a_shadows_agreement_is_shown(prod: str, web: Watched) -> None:
     ask(prod, "prod", times=8)
     page = web.go("compare?of=alias%3Aprod")
     headline = page.get_by_role("region", name="Headline")
@@ -54,7 +54,7 @@ def test_a_shadows_agreement_is_shown(web: Watched, prod: str) -> None:
     )
 
 
-def test_a_canary_is_started_and_rolled_back_with_the_keyboard(web: Watched, prod: str) -> None:
+def test_a_canary_is_started_and_rolled_back_with_the_keyboard(prod: str, web: Watched) -> None:
     page = web.go("compare?of=alias%3Aprod")
     page.get_by_role("button", name="Start canary…").press("Enter")
     dialog = page.get_by_role("dialog", name="Canary on prod")
@@ -80,7 +80,7 @@ def test_a_canary_is_started_and_rolled_back_with_the_keyboard(web: Watched, pro
     assert (history[0]["why"], history[0]["who"]) == ("slow on Mondays", "web page")
 
 
-def test_the_candidate_is_promoted_after_a_confirmation(web: Watched, prod: str) -> None:
+def test_the_candidate_is_promoted_after_a_confirmation(prod: str, web: Watched) -> None:
     page = web.go("compare?of=alias%3Aprod")
     page.get_by_role("button", name="Promote…").click()
     page.get_by_role("dialog").get_by_role("button", name="Promote").click()
@@ -93,7 +93,7 @@ def test_the_candidate_is_promoted_after_a_confirmation(web: Watched, prod: str)
     )
 
 
-def test_without_a_compressed_model_it_says_what_to_do(web: Watched, gateway: str) -> None:
+def test_without_a_compressed_model_it_says_what_to_do(gateway: str, web: Watched) -> None:
     change("POST", f"{gateway}/models/{COMPRESSED}/retire", {})
     wait_until(lambda: call("DELETE", f"{gateway}/models/{COMPRESSED}").status == 200)
     page = web.go("compare")

@@ -13,8 +13,13 @@ from service.jobs.runner import original_entry
 from service.registry import Registry
 from service.settings import Settings
 from tests.browser.conftest import ORIGINAL, Watched
+from tests.conftest import FACTOR
 from tests.support.random_vlm import write_random_llava
 from tests.support.servers import running
+
+
+JOB_MS = 240_000 * FACTOR
+"""A job of a model this small takes half a minute where nothing else runs."""
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def fill(page: Page, model: str) -> None:
     page.get_by_label("Ranks and widths, multiples of").fill("4")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 * FACTOR)
 @pytest.mark.usefixtures("runner")
 def test_a_job_is_checked_started_watched_and_its_report_read(web: Watched) -> None:
     page = web.go("compress")
@@ -48,7 +53,7 @@ def test_a_job_is_checked_started_watched_and_its_report_read(web: Watched) -> N
     page.get_by_role("button", name="Start").click()
     job = page.get_by_role("region", name="tiny-flops0.5")
     expect(job.get_by_role("list", name="Stages")).to_contain_text("calibrate")
-    expect(job.get_by_text("finished", exact=True)).to_be_visible(timeout=400_000)
+    expect(job.get_by_text("finished", exact=True)).to_be_visible(timeout=JOB_MS)
     expect(job.get_by_role("row", name="FLOPs before the first token")).to_contain_text("0.5")
     job.get_by_text("Log,").click()
     expect(job).to_contain_text("finished: tiny-flops0.5")

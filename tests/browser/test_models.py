@@ -81,7 +81,7 @@ def test_an_alias_is_made_changed_and_deleted(web: Watched) -> None:
     expect(page.get_by_text("No alias yet")).to_be_visible()
 
 
-def test_a_model_in_use_is_not_retired(web: Watched, gateway: str) -> None:
+def test_a_model_in_use_is_not_retired(gateway: str, web: Watched) -> None:
     change("PUT", f"{gateway}/aliases/prod", {"targets": [{"model": ORIGINAL}]})
     page = web.go("models")
     page.get_by_role("article", name=ORIGINAL, exact=True).get_by_role(

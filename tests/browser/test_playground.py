@@ -99,7 +99,7 @@ def test_a_model_whose_worker_starts_says_so(web: Watched, redis: Redis) -> None
 
 
 def test_a_gateway_that_drains_ends_the_answer_in_a_sentence(
-    watch: Callable[..., Watched], settings: Settings, models: None
+    settings: Settings, models: None, watch: Callable[..., Watched]
 ) -> None:
     del models
     with gateway_within(settings):

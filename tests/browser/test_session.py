@@ -22,7 +22,7 @@ def make_key(redis: Redis, url: str, scope: Scope) -> str:
 
 
 @pytest.fixture
-def locked_web(watch: Callable[..., Watched], locked: str) -> Watched:
+def locked_web(locked: str, watch: Callable[..., Watched]) -> Watched:
     return watch(locked)
 
 
@@ -74,7 +74,7 @@ def test_a_key_for_inference_sees_the_numbers_but_no_administration(
 
 
 def test_a_new_tab_asks_for_the_key_again(
-    watch: Callable[..., Watched], locked: str, redis: Redis, chromium: Browser
+    locked: str, watch: Callable[..., Watched], redis: Redis, chromium: Browser
 ) -> None:
     del chromium
     token = make_key(redis, locked, "admin")
