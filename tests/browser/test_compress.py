@@ -17,7 +17,6 @@ from tests.conftest import FACTOR
 from tests.support.random_vlm import write_random_llava
 from tests.support.servers import running
 
-
 JOB_MS = 240_000 * FACTOR
 """A job of a model this small takes half a minute where nothing else runs."""
 
