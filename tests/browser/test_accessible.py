@@ -95,7 +95,7 @@ def test_the_keyboard_reaches_everything_and_focus_is_seen(busy: str, web: Watch
     ring = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
     assert ring == "solid"
     for landmark in ("banner", "main", "navigation", "contentinfo"):
-        expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
+        expect(page.get_by_role(landmark)).to_have_count(1)
 
 
 def test_the_theme_is_chosen_and_kept(gateway: str, watch: Callable[..., Watched]) -> None:
