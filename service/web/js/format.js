@@ -26,7 +26,7 @@ function digits(value, count) {
 
 /** @param {number | null | undefined} value of seconds */
 export function ms(value) {
-  return known(value, (s) => (s < 10 ? `${digits(1000 * s, 3)} ms` : `${digits(s, 3)} s`));
+  return known(value, (s) => (s < 1 ? `${digits(1000 * s, 3)} ms` : `${digits(s, 3)} s`));
 }
 
 /** @param {number | null | undefined} value @param {string} [unit] */

@@ -147,7 +147,7 @@ function charts(view) {
   const bare = (/** @type {number | null} */ value) => rate(value, "");
   const drawn = [
     { title: "Latency", note: "solid p50, dashed p95", format: ms, curves: [...curve("p50_s", "p50"), ...curve("p95_s", "p95", true)] },
-    { title: "Time to first token", note: "p50, streamed requests", format: ms, curves: curve("first_token_p50_s", "p50") },
+    { title: "Time to first token", note: "p50", format: ms, curves: curve("first_token_p50_s", "p50") },
     { title: "Requests per second", note: "", format: bare, curves: curve("requests_per_s", "requests/s") },
     { title: "Tokens per second", note: "of all answers", format: bare, curves: curve("tokens_per_s", "tokens/s") },
   ];
