@@ -23,6 +23,21 @@ import { html, nothing, render } from "./html.js";
 export const sentence = (error) => (error instanceof Error ? error.message : String(error));
 
 /**
+ * Try to change something.
+ * @param {() => Promise<unknown>} change
+ * @param {string} said what to say once it is done
+ * @returns {Promise<{ text: string, kind: "good" | "error" }>} for a notice
+ */
+export async function attempt(change, said) {
+  try {
+    await change();
+    return { text: said, kind: "good" };
+  } catch (error) {
+    return { text: sentence(error), kind: "error" };
+  }
+}
+
+/**
  * One sentence that says what went wrong, or what was done.
  * @param {string | null | undefined} message
  * @param {"error" | "good" | "plain"} [kind]

@@ -5,7 +5,7 @@ import { headline } from "../headline.js";
 import { html, nothing } from "../html.js";
 import { numbers } from "../numbers.js";
 import { choices, pairOf } from "../pairs.js";
-import { command, empty, notice, repeat, sentence } from "../ui.js";
+import { attempt, command, empty, notice, repeat, sentence } from "../ui.js";
 import { ms, rate } from "../format.js";
 import "../chart.js";
 
@@ -73,12 +73,7 @@ export function comparePage(shell) {
 
   /** @param {() => Promise<unknown>} change @param {string} said */
   async function act(change, said) {
-    try {
-      await change();
-      state.done = { text: said, kind: "good" };
-    } catch (error) {
-      state.done = { text: sentence(error), kind: "error" };
-    }
+    state.done = await attempt(change, said);
     shell.update();
     reading?.now();
   }

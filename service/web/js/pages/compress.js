@@ -4,7 +4,7 @@ import { duration, when } from "../format.js";
 import { html, nothing } from "../html.js";
 import { follow, jobView } from "../job.js";
 import { recipeForm } from "../recipe-form.js";
-import { ask, chip, command, empty, notice, repeat, scroll, sentence } from "../ui.js";
+import { ask, attempt, chip, command, empty, notice, repeat, scroll, sentence } from "../ui.js";
 
 const EVERY_MS = 3000;
 export const isOver = (/** @type {string} */ status) => ["finished", "failed", "cancelled"].includes(status);
@@ -75,12 +75,7 @@ export function compressPage(shell) {
       action: "Cancel the job", danger: true,
     });
     if (said === null) return;
-    try {
-      await api("DELETE", `/compress/${segment(job.id)}`);
-      state.done = { text: `${job.name} was cancelled.`, kind: "good" };
-    } catch (error) {
-      state.done = { text: sentence(error), kind: "error" };
-    }
+    state.done = await attempt(() => api("DELETE", `/compress/${segment(job.id)}`), `${job.name} was cancelled.`);
     reading?.now();
     shell.update();
   }

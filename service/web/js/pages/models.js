@@ -4,7 +4,7 @@ import { aliasesPanel } from "../aliases.js";
 import { interval, NONE, points, short, when } from "../format.js";
 import { html, nothing } from "../html.js";
 import { reportView } from "../job.js";
-import { ask, chip, command, empty, notice, repeat, scroll, sentence } from "../ui.js";
+import { ask, attempt, chip, command, empty, notice, repeat, scroll, sentence } from "../ui.js";
 
 const EVERY_MS = 5000;
 
@@ -33,12 +33,7 @@ export function modelsPage(shell) {
 
   /** @type {import("../canary.js").Act} */
   async function act(change, said) {
-    try {
-      await change();
-      state.done = { text: said, kind: "good" };
-    } catch (error) {
-      state.done = { text: sentence(error), kind: "error" };
-    }
+    state.done = await attempt(change, said);
     await read();
   }
 
