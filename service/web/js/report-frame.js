@@ -4,7 +4,7 @@ addEventListener("message", (event) => {
   if (event.source !== parent || typeof event.data?.html !== "string") return;
   const read = new DOMParser().parseFromString(event.data.html, "text/html");
   for (const link of read.querySelectorAll("a[href]")) {
-    if (!link.getAttribute("href").startsWith("#")) link.removeAttribute("href");
+    if (!(link.getAttribute("href") ?? "").startsWith("#")) link.removeAttribute("href");
   }
   for (const each of read.querySelectorAll(".scroll")) each.setAttribute("tabindex", "0");
   document.documentElement.replaceWith(document.adoptNode(read.documentElement));
