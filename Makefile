@@ -15,7 +15,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev system-tools demo test lint format types contracts unit \
 	integration e2e test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed \
-	train-model clean dashboards
+	train-model clean dashboards browser screenshots
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,8 @@ demo: install ## compress, serve and compare the bundled model (ONCE=1, PORT=808
 	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once)
 
 # One after another, whatever -j says: the steps share two cores, and the first failure counts.
-test: install-dev system-tools ## lint, types, contracts, unit, integration and end-to-end tests
-	@for step in lint types contracts unit integration e2e; do \
+test: install-dev system-tools ## lint, types, contracts, unit, integration, browser and end-to-end tests
+	@for step in lint types contracts unit integration browser e2e; do \
 		echo "== $$step"; $(MAKE) --no-print-directory $$step || exit 1; done
 
 lint: install-dev ## check style and formatting
@@ -56,6 +56,12 @@ unit: install-dev ## seconds: no network, no processes
 
 integration: install-dev ## a real Redis, the real gateway, a fake engine
 	@$(PYTEST) tests/integration
+
+browser: install-dev ## the web page in a real Chromium, as a person uses it
+	@$(PYTEST) tests/browser
+
+screenshots: install-dev ## docs/images/ from a running service (URL=http://127.0.0.1:8080)
+	@$(BIN)/python -m deploy.screenshots $(if $(URL),--url $(URL))
 
 e2e: install-dev ## real vLLM, minutes
 	@$(PYTEST) tests/e2e

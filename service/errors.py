@@ -53,6 +53,20 @@ class JobNotFoundError(ServiceError):
         super().__init__(f"The job {job_id!r} does not exist; GET /compress lists all jobs.")
 
 
+class ReportNotFoundError(ServiceError):
+    """There is no report to show."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "report_not_found"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"There is no report of {what}: only finished compressions whose checkpoint is on this "
+            "machine have one."
+        )
+
+
 class NameTakenError(ServiceError):
     """The name asked for a compressed model is in use."""
 

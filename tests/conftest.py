@@ -9,7 +9,14 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).parent
-TIMEOUT_S = {"unit": 30, "integration": 120, "e2e": 600, "faults": 900, "fuzz": 1800}
+TIMEOUT_S = {
+    "unit": 30,
+    "integration": 120,
+    "e2e": 600,
+    "faults": 900,
+    "fuzz": 1800,
+    "browser": 120,
+}
 FACTOR = float(
     os.environ.get("TEST_TIMEOUT_FACTOR", "1")
 )  # for a machine that does other things too

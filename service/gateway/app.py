@@ -13,10 +13,23 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.gateway import aliases, compression, errors, evaluations, lifecycle, models, openapi
+from service.gateway import (
+    aliases,
+    comparison,
+    compression,
+    errors,
+    evaluations,
+    lifecycle,
+    models,
+    openapi,
+    recipes,
+    reports,
+    web,
+)
 from service.gateway.ask import CHAT, COMPLETIONS, AskReader
 from service.gateway.control import controlling, duties
 from service.gateway.front import Endpoint, Front
+from service.gateway.history import History
 from service.gateway.inference import Inference
 from service.gateway.ledger import Ledger
 from service.gateway.lineage import Lineage
@@ -48,11 +61,12 @@ def create_app(settings: Settings) -> Front:
             access=open_access_log(settings),
         )
         app.state.gateway = gateway
+        app.state.history = history = History(gateway.metrics.registry, settings)
         await gateway.refresh()
         gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
         # Limits that are not exchanged soon are held alone.
         sharing = Sharing(gateway.keys, Ledger(quick, uuid.uuid4().hex[:12]))
-        chores = (gateway.poll(), gateway.sweep(), sharing.run())
+        chores = (gateway.poll(), gateway.sweep(), sharing.run(), history.run())
         tasks = [asyncio.create_task(chore) for chore in chores]
         async with controlling(gateway, *duties(gateway)):
             yield
@@ -74,13 +88,7 @@ def create_app(settings: Settings) -> Front:
         lifespan=lifespan,
         redoc_url=None,
     )
-    errors.install(app)
-    app.include_router(models.router)
-    app.include_router(compression.router)
-    app.include_router(aliases.router)
-    app.include_router(lifecycle.router)
-    app.include_router(evaluations.router)
-    openapi.install(app)
+    _install(app, settings)
 
     def gateway() -> Gateway:
         return app.state.gateway
@@ -92,6 +100,21 @@ def create_app(settings: Settings) -> Front:
         VQA: Vqa(gateway, inference),
     }
     return Front(app, gateway, hot)
+
+
+def _install(app: FastAPI, settings: Settings) -> None:
+    """Everything but the hot routes."""
+    errors.install(app)
+    app.include_router(models.router)
+    app.include_router(recipes.router)  # before the jobs: `options` is no job's id
+    app.include_router(reports.router)
+    app.include_router(compression.router)
+    app.include_router(comparison.router)
+    app.include_router(aliases.router)
+    app.include_router(lifecycle.router)
+    app.include_router(evaluations.router)
+    web.install(app, settings)
+    openapi.install(app)
 
 
 def _redis(url: str, *, timeout_s: float) -> Redis:

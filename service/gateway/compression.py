@@ -27,7 +27,7 @@ COMMENT_EVERY_S = 15.0
 """So that proxies do not close a stream of a job that stands still."""
 
 router = APIRouter(prefix="/compress", tags=["compression"])
-_SCHEMA = {
+SCHEMA = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": CompressRequest.model_json_schema()}},
@@ -35,7 +35,7 @@ _SCHEMA = {
 }
 
 
-@router.post("", status_code=202, openapi_extra=_SCHEMA)
+@router.post("", status_code=202, openapi_extra=SCHEMA)
 async def submit(
     request: Request,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
@@ -43,6 +43,25 @@ async def submit(
     """Queue a job; its record has the id to ask for and the name that the new model will have.
 
     A request that is repeated with the same `Idempotency-Key` gets the job that the first one made.
+    """
+    gateway: Gateway = request.app.state.gateway
+    asked, recipe = await read_request(request)
+    submit = partial(
+        gateway.queue.submit,
+        priority=asked.priority,
+        key=idempotency_key,
+        traceparent=trail_of(request.scope).traceparent,
+    )
+    return await asyncio.to_thread(submit, asked.model, recipe.model_dump(mode="json"), asked.name)
+
+
+async def read_request(request: Request) -> tuple[CompressRequest, Recipe]:
+    """The body of `POST /compress`: checked, but for its name.
+
+    Raises:
+        InvalidRequestError: it is not such a body, or the model is compressed already.
+        ModelNotFoundError: there is no such model.
+        RecipeError: the recipe is wrong.
     """
     gateway: Gateway = request.app.state.gateway
     body = await read_body(request, gateway.settings.max_body_bytes)
@@ -59,14 +78,7 @@ async def submit(
             f"The model {entry.name!r} is compressed already; compress its original {entry.base!r}.",
             param="model",
         )
-    recipe: Recipe = parse_recipe(asked.recipe)
-    submit = partial(
-        gateway.queue.submit,
-        priority=asked.priority,
-        key=idempotency_key,
-        traceparent=trail_of(request.scope).traceparent,
-    )
-    return await asyncio.to_thread(submit, asked.model, recipe.model_dump(mode="json"), asked.name)
+    return asked, parse_recipe(asked.recipe)
 
 
 @router.get("")

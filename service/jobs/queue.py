@@ -93,6 +93,17 @@ class JobQueue:
             raise QueueUnavailableError from error
         return record
 
+    def name_of(self, model: str, recipe: dict[str, Any], name: str | None = None) -> str:
+        """The name that the compressed model would get now.
+
+        Raises:
+            NameTakenError: a model, an alias or a job that is not over has that name.
+        """
+        try:
+            return self._free_name(model, recipe, name)
+        except RedisError as error:
+            raise QueueUnavailableError from error
+
     def logs(self, job_id: str, last: int) -> Sequence[str]:
         """The last lines of a job's log.
 
@@ -162,7 +173,9 @@ class JobQueue:
             if name in taken:
                 raise NameTakenError(name)
             return name
-        target = next(t for t in ("flops", "params", "max_accuracy_drop") if recipe.get(t))
+        target = next(
+            t for t in ("flops", "params", "latency", "max_accuracy_drop") if recipe.get(t)
+        )
         stem = f"{model}-{target.removeprefix('max_accuracy_')}{recipe[target]:g}"
         number = 1
         while (candidate := stem if number == 1 else f"{stem}-{number}") in taken:

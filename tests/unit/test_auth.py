@@ -44,7 +44,10 @@ def bearer(token: str = TOKEN) -> dict[bytes, bytes]:
         ("/aliases/a", "admin"),
         ("/healthy", "admin"),
         ("//v1/models", "admin"),
-        ("/", "admin"),
+        ("/", None),
+        ("/ui/app.js", None),
+        ("/uix", "admin"),
+        ("/comparison", "inference"),
     ],
 )
 def test_a_path_in_no_table_needs_admin(path: str, scope: Scope | None) -> None:
@@ -126,3 +129,11 @@ def test_without_keys_a_web_page_cannot_ask(headers: dict[bytes, bytes]) -> None
 def test_without_keys_programs_of_this_machine_can(host: bytes) -> None:
     with Keyring(enabled=False).admit("/compress", {b"host": host}):
         pass
+
+
+def test_without_keys_a_frame_without_origin_gets_files_and_no_data() -> None:
+    open_ring, headers = Keyring(enabled=False), {b"origin": b"null", b"host": b"127.0.0.1:1"}
+    assert open_ring.admit("/ui/js/report-frame.js", headers).name is None
+    for path in ("/v1/models", "/ui", "/uix", "/models"):
+        with pytest.raises(ForeignOriginError):
+            open_ring.admit(path, headers)

@@ -1,0 +1,111 @@
+// The form of a compression job. What it offers comes from the gateway: targets, schemes, data, defaults.
+import { html, nothing } from "./html.js";
+
+const TARGETS = {
+  flops: ["Share of FLOPs to keep", 0.5, "0.5 keeps half of the FLOPs before the first token."],
+  params: ["Share of parameters to keep", 0.5, "0.5 keeps half of the parameters."],
+  latency: ["Share of latency to keep", 0.7, "Of the original's time in vLLM on this machine; the first time, layers are measured for minutes."],
+  max_accuracy_drop: ["Accuracy that may be lost", 0.005, "0.005 is half a point: the smallest model that at 95 % confidence loses no more."],
+};
+const SCOPE = { vision: "vision tower", projector: "projector", language: "language model" };
+
+/**
+ * @param {any[]} originals
+ * @param {any} options of `GET /compress/options`
+ * @param {(body: any) => void} check
+ * @param {(body: any) => void} submit
+ */
+export function recipeForm(originals, options, check, submit) {
+  const { properties, $defs } = options.recipe;
+  const sent = (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const body = bodyOf(/** @type {HTMLFormElement} */ (event.target));
+    const pressed = /** @type {HTMLButtonElement | null} */ (event.submitter);
+    (pressed?.value === "check" ? check : submit)(body);
+  };
+  return html`<form class="recipe" @submit=${sent}>
+    <div class="row">
+      ${select("model", "Model", originals.map((m) => m.id))}
+      <div class="field"><label for="target">Target</label>
+        <select id="target" name="target" @change=${retarget}>
+          ${options.targets.map((/** @type {string} */ t) => html`<option value=${t}>${t.replaceAll("_", " ")}</option>`)}
+        </select></div>
+      <div class="field"><label for="value" id="value-label">${TARGETS.flops[0]}</label>
+        <input id="value" name="value" type="number" min="0.001" max="0.999" step="any" value="0.5" required aria-describedby="value-help">
+        <small id="value-help">${TARGETS.flops[2]}</small></div>
+    </div>
+    <div class="row">
+      ${select("scheme", "Scheme", properties.scheme.enum, "trained: learned gates choose the heads; slower.")}
+      ${select("layout", "Layout", properties.layout.enum, "uniform loads without this package.")}
+      ${select("priority", "Priority", ["normal", "high", "low"])}
+    </div>
+    <fieldset><legend>Scope</legend>${Object.entries(SCOPE).map(([name, label]) => box("scope", name, label, true))}</fieldset>
+    ${data("calibration", "Calibrate on", options.datasets, $defs.Calibration.properties.samples.default, "questions")}
+    ${data("evaluation", "Evaluate on", options.datasets, $defs.Evaluation.properties.samples.default, "questions of each; 0: none")}
+    <details><summary>More</summary><div class="row">
+      <div class="field"><label for="name">Name of the result</label>
+        <input id="name" name="name" pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" maxlength="64" autocomplete="off" placeholder="by itself"></div>
+      ${number("recovery", "Steps of recovery training", $defs.Recovery.properties.steps.default, 0)}
+      ${number("round_to", "Ranks and widths, multiples of", properties.round_to.default, 1, "16 suits CPUs, 64 GPUs.")}
+      ${number("seed", "Seed", properties.seed.default, 0)}
+    </div></details>
+    <div class="actions">
+      <button type="submit" value="check">Check</button>
+      <button type="submit" class="primary" value="start">Start</button>
+    </div>
+    <p class="soft small">Families: ${options.families.join("; ")}.</p>
+  </form>`;
+}
+
+/** @param {Event} event */
+function retarget(event) {
+  const chosen = /** @type {HTMLSelectElement} */ (event.target);
+  const form = /** @type {HTMLFormElement} */ (chosen.form);
+  const [label, value, help] = TARGETS[/** @type {"flops"} */ (chosen.value)];
+  const input = /** @type {HTMLInputElement} */ (form.elements.namedItem("value"));
+  input.value = String(value);
+  /** @type {HTMLElement} */ (form.querySelector("#value-label")).textContent = String(label);
+  /** @type {HTMLElement} */ (form.querySelector("#value-help")).textContent = String(help);
+}
+
+/** @param {HTMLFormElement} form @returns {any} the body of `POST /compress` */
+export function bodyOf(form) {
+  const given = new FormData(form);
+  const get = (/** @type {string} */ name) => String(given.get(name) ?? "");
+  const scope = given.getAll("scope");
+  /** @type {any} */
+  const recipe = {
+    [get("target")]: Number(get("value")),
+    scheme: get("scheme"), layout: get("layout"),
+    scope: Object.fromEntries(Object.keys(SCOPE).map((name) => [name, scope.includes(name)])),
+    round_to: Number(get("round_to")), seed: Number(get("seed")), recovery: { steps: Number(get("recovery")) },
+  };
+  for (const part of ["calibration", "evaluation"]) {
+    const own = get(`${part}-own`).split(/[,\n]/).map((each) => each.trim()).filter(Boolean);
+    const samples = Number(get(`${part}-samples`));
+    recipe[part] = { datasets: [...given.getAll(part), ...own], samples };
+  }
+  const name = get("name");
+  return { model: get("model"), recipe, priority: get("priority"), ...(name ? { name } : {}) };
+}
+
+/** @param {string} name @param {string} label @param {string[]} values @param {string} [help] */
+const select = (name, label, values, help) => html`<div class="field"><label for=${name}>${label}</label>
+  <select id=${name} name=${name} aria-describedby=${help ? `${name}-help` : nothing}>${values.map((value) => html`<option>${value}</option>`)}</select>
+  ${help ? html`<small id="${name}-help">${help}</small>` : nothing}</div>`;
+
+/** @param {string} name @param {string} label @param {number} value @param {number} min @param {string} [help] */
+const number = (name, label, value, min, help) => html`<div class="field"><label for=${name}>${label}</label>
+  <input id=${name} name=${name} type="number" min=${min} step="1" required .defaultValue=${String(value)} aria-describedby=${help ? `${name}-help` : nothing}>
+  ${help ? html`<small id="${name}-help">${help}</small>` : nothing}</div>`;
+
+/** @param {string} name @param {string} value @param {string} label @param {boolean} on */
+const box = (name, value, label, on) => html`<label class="box"><input type="checkbox" name=${name} value=${value} .defaultChecked=${on}> ${label}</label>`;
+
+/** @param {string} name @param {string} legend @param {string[]} datasets @param {number} samples @param {string} unit */
+const data = (name, legend, datasets, samples, unit) => html`<fieldset><legend>${legend}</legend>
+  ${datasets.map((each, i) => box(name, each, each, i === 0))}
+  <label class="box grow"><span class="sr">Other sets to ${legend.toLowerCase()}</span>
+    <input name="${name}-own" autocomplete="off" placeholder="or a path: FILE.jsonl, vqav2:DIR"></label>
+  <label class="box"><input class="count" name="${name}-samples" type="number" min="0" step="1" required .defaultValue=${String(samples)}> ${unit}</label>
+</fieldset>`;

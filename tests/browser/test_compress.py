@@ -1,0 +1,111 @@
+"""Compress: a real job from the form to its report, one that is cancelled, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from redis import Redis
+
+from service.jobs.runner import original_entry
+from service.registry import Registry
+from service.settings import Settings
+from tests.browser.conftest import ORIGINAL, Watched
+from tests.conftest import FACTOR
+from tests.support.random_vlm import write_random_llava
+from tests.support.servers import running
+
+JOB_MS = 240_000 * FACTOR
+"""A job of a model this small takes half a minute where nothing else runs."""
+
+
+@pytest.fixture
+def runner(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[None]:
+    """A job runner, and a small original `tiny` for it."""
+    write_random_llava(tmp_path / "tiny", kv_heads=4)
+    Registry(redis).put_model(original_entry("tiny", tmp_path / "tiny"))
+    environment = settings.to_environment(settings.require_redis_url())
+    with running("service.jobs", log=tmp_path / "jobs.log", env=environment):
+        yield
+
+
+def fill(page: Page, model: str) -> None:
+    page.get_by_label("Model", exact=True).select_option(model)
+    page.get_by_label("Share of FLOPs to keep").fill("0.5")
+    page.get_by_role("group", name="Calibrate on").get_by_role("spinbutton").fill("16")
+    page.get_by_role("group", name="Evaluate on").get_by_role("spinbutton").fill("8")
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Ranks and widths, multiples of").fill("4")
+
+
+@pytest.mark.timeout(600 * FACTOR)
+@pytest.mark.usefixtures("runner")
+def test_a_job_is_checked_started_watched_and_its_report_read(web: Watched) -> None:
+    page = web.go("compress")
+    fill(page, "tiny")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_text("tiny would be compressed to 50 % of its FLOPs")).to_be_visible()
+    expect(page.get_by_text("No job yet")).to_be_visible()
+
+    page.get_by_role("button", name="Start").click()
+    job = page.get_by_role("region", name="tiny-flops0.5")
+    expect(job.get_by_role("list", name="Stages")).to_contain_text("calibrate")
+    expect(job.get_by_text("finished", exact=True)).to_be_visible(timeout=JOB_MS)
+    expect(job.get_by_role("row", name="FLOPs before the first token")).to_contain_text("0.5")
+    job.get_by_text("Log,").click()
+    expect(job).to_contain_text("finished: tiny-flops0.5")
+
+    job.get_by_role("button", name="Show report").click()
+    report = page.frame_locator("iframe[title='Report of tiny-flops0.5']")
+    expect(report.get_by_role("heading", name="tiny, compressed by InfoPrune")).to_be_visible()
+    expect(report.get_by_role("img", name="Vision tower: Scores of heads")).to_be_visible()
+    assert report.get_by_role("heading").first.evaluate("() => origin") == "null"
+
+    page.get_by_role("link", name="Models").click()
+    card = page.get_by_role("article", name="tiny-flops0.5")
+    card.get_by_role("button", name="Report").click()
+    shown = page.frame_locator("iframe[title='Report of tiny-flops0.5']")
+    expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible()
+
+
+def test_a_waiting_job_is_cancelled_after_a_confirmation(web: Watched) -> None:
+    page = web.go("compress")
+    fill(page, ORIGINAL)
+    page.get_by_role("button", name="Start").click()
+    job = page.get_by_role("region", name=f"{ORIGINAL}-flops0.5")
+    expect(job).to_contain_text("Waits for a runner.")
+    job.get_by_role("button", name="Cancel…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+    expect(job.get_by_text("cancelled", exact=True)).to_be_visible()
+    expect(job.get_by_role("button", name="Cancel…")).to_have_count(0)
+    row = page.get_by_role("region", name="Jobs").get_by_role("row", name=f"{ORIGINAL}-flops0.5")
+    expect(row).to_contain_text("cancelled")
+
+
+def test_a_recipe_that_makes_no_sense_is_refused_in_one_sentence(web: Watched) -> None:
+    page = web.go("compress")
+    for name in ("vision tower", "projector", "language model"):
+        page.get_by_label(name).uncheck()
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "The recipe's scope leaves nothing to compress; switch a tower on."
+    )
+    web.expect_fault("400")
+
+
+def test_the_field_says_what_the_chosen_target_means(web: Watched) -> None:
+    page = web.go("compress")
+    page.get_by_label("Target").select_option("max_accuracy_drop")
+    expect(page.get_by_label("Accuracy that may be lost")).to_have_value("0.005")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_text("loses at most 0.5 points of accuracy")).to_be_visible()
+
+
+def test_a_report_that_is_not_there_is_told(web: Watched, redis: Redis) -> None:
+    del redis
+    page = web.go("models")
+    page.get_by_role("article").nth(1).get_by_role("button", name="Report").click()
+    expect(page.get_by_role("alert")).to_contain_text("There is no report of the model")
+    web.expect_fault("404")
