@@ -53,6 +53,13 @@ class JobNotFoundError(ServiceError):
         super().__init__(f"The job {job_id!r} does not exist; GET /compress lists all jobs.")
 
 
+class JobNodeError(ServiceError):
+    """The process of a job, or the machine that it ran on, was lost."""
+
+    status = 500
+    code = "job_node_lost"
+
+
 class NameTakenError(ServiceError):
     """The name asked for a compressed model is in use."""
 
