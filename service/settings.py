@@ -153,10 +153,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _reachable_where_it_is_advertised(self) -> Self:
-        if self.worker_advertise and is_loopback(self.worker_host):
-            raise ValueError(
-                f"workers that bind to {self.worker_host} cannot be reached as {self.worker_advertise}"
-            )
+        name = self.worker_advertise
+        if name and is_loopback(self.worker_host) and not is_loopback(name):
+            raise ValueError(f"workers that bind to {self.worker_host} cannot be reached as {name}")
         return self
 
     def require_redis_url(self) -> str:

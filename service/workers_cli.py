@@ -38,7 +38,9 @@ def run(
     ] = None,
     alive_file: Annotated[
         Path | None,
-        typer.Option(help="A file to touch while all of its models can be asked, for health checks."),
+        typer.Option(
+            help="A file to touch while all of its models can be asked, for health checks."
+        ),
     ] = None,
 ) -> None:
     """Serve the registered models on this machine, those to come as well, without a gateway.

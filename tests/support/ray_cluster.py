@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on the loopback interface: `python -m tests.support.ray_cluster FILE`.
 
-The head takes no tasks; the second node has a CPU and the resource `compress`. FILE gets the address and
-both nodes' ids as JSON once they are up. It ends with its process.
+The head takes no tasks; the second node has a CPU and the resource `compress`. FILE gets the address
+and both nodes' ids as JSON once they are up. It ends with its process.
 """
 
 from __future__ import annotations
