@@ -8,6 +8,7 @@ process to cancel the job; Ray then ends the task's process, and the guard every
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from service.workers.process import GuardedProcess
 
 log = structlog.get_logger()
 POLL_S = 0.2
+CONNECT_TIMEOUT_S = 10.0
 
 
 def run_on_ray(job_id: str, settings: Settings) -> None:
@@ -90,6 +92,9 @@ def _connected(address: str) -> Any:
     """
     import ray
 
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():  # Ray itself would try for minutes
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     ray.init(address=address, log_to_driver=False, logging_level="WARNING")
     return ray
 

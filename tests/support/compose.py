@@ -120,8 +120,6 @@ class LocalCompose:
     def mapped(self, service: LocalService, text: str) -> str:
         """A string of the file as it is on this machine: paths, own address, others' names."""
         others = {other.name: other.address for other in self.services.values()}
-        if text in others:
-            return others[text]
         named = rf"(?<=[@/'\"\s]){_either(others)}(?=:\d)"
         text = re.sub(named, lambda found: others[found.group()], text)
         text = re.sub(r"\b(0\.0\.0\.0|127\.0\.0\.1)\b", service.address, text)
@@ -150,7 +148,9 @@ class LocalCompose:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }  # fmt: skip
         said = service.spec.get("environment", {})
-        return given | {name: self.mapped(service, str(value)) for name, value in said.items()}
+        hosts = {other.name: other.address for other in self.services.values()}
+        values = {k: hosts.get(str(v), self.mapped(service, str(v))) for k, v in said.items()}
+        return given | values
 
     def command(self, service: LocalService) -> list[str]:
         """The service's command, its program looked up as a container would."""

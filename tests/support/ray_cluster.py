@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from ray.cluster_utils import Cluster
 
@@ -18,11 +19,7 @@ SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 
 def main(path: Path) -> None:
     """Start both nodes and wait for the end."""
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**SMALL, "num_cpus": 0, "include_dashboard": False}
-    )
-    second = cluster.add_node(**SMALL, num_cpus=1, resources={"compress": 1})
-    cluster.wait_for_nodes()
+    cluster, second = _started()
     found = {
         "address": cluster.address, "head": cluster.head_node.node_id, "second": second.node_id,
     }  # fmt: skip
@@ -30,6 +27,23 @@ def main(path: Path) -> None:
     temporary.write_text(json.dumps(found))
     temporary.rename(path)
     signal.pause()
+
+
+def _started(attempts: int = 5) -> tuple[Cluster, Any]:
+    """The cluster and its second node; Ray gives a node 30 s to start, which a busy machine exceeds."""
+    while True:
+        cluster = Cluster()
+        try:
+            cluster.add_node(**SMALL, num_cpus=0, include_dashboard=False)
+            second = cluster.add_node(**SMALL, num_cpus=1, resources={"compress": 1})
+            cluster.wait_for_nodes(timeout=120)
+        except Exception:  # it raises no other
+            cluster.shutdown()
+            attempts -= 1
+            if attempts == 0:
+                raise
+        else:
+            return cluster, second
 
 
 if __name__ == "__main__":
