@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 from deploy.decisions import project_name
+from deploy.distributions import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
@@ -75,17 +73,3 @@ from compressor.evaluate.datasets import examples
 for dataset in ("easy-vqa", "drawn-text", "drawn-scenes"):
     assert examples(dataset, "test", samples=1, seed=1)
 """
-
-
-def closure(names: Iterable[str]) -> set[str]:
-    """Normalised names of distributions and all that they need, by the installed metadata."""
-    found: set[str] = set()
-    queue = [project_name(name) for name in names]
-    while queue:
-        name = queue.pop()
-        if name not in found:
-            found.add(name)
-            wanted = [Requirement(line) for line in requires(name) or []]
-            here = [w for w in wanted if not w.marker or w.marker.evaluate({"extra": ""})]
-            queue += [project_name(requirement.name) for requirement in here]
-    return found
