@@ -11,6 +11,7 @@ import pytest
 from rq import Queue
 from rq.registry import StartedJobRegistry
 
+from deploy.prometheus_rule import RULES, prometheus_rule
 from service.jobs.queue import QUEUES
 from service.settings import Settings
 from tests.support.kubernetes import Manifest, built, faults, kustomize_command, objects_in
@@ -166,3 +167,21 @@ def test_only_the_gpu_overlay_asks_for_gpus() -> None:
         }
         ours = {image for image in images if image.startswith("infoprune/")}
         assert ours == {"infoprune/gateway", f"infoprune/runner-{name}", f"infoprune/worker-{name}"}
+
+
+def test_prometheus_rules_are_the_operators_too() -> None:
+    example = """
+groups:
+  - name: example
+    rules:
+      - {alert: Down, expr: up == 0, for: 1m, labels: {severity: page}, annotations: {summary: Down.}}
+      - {record: "a:b", expr: sum(up)}
+"""
+    files = [
+        path.read_text() for path in sorted(RULES.glob("*.yml")) if "groups:" in path.read_text()
+    ]
+    made = prometheus_rule([example, *files])
+    assert faults(made) == []
+    assert len(made["spec"]["groups"]) > len(files)
+    made["spec"]["groups"][0]["rules"][0]["fro"] = "1m"
+    assert faults(made)

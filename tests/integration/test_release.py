@@ -109,6 +109,7 @@ def test_the_wheel_runs_where_no_checkout_is(
     made: dict[str, Path], installed: BareEnvironment, tmp_path: Path
 ) -> None:
     version = made["wheel"].name.split("-")[1]
+    assert made["sdist"].name == f"infoprune-{version}.tar.gz"
     told = infoprune(installed, tmp_path, "--version")
     assert (told.returncode, told.stdout.strip()) == (0, version), told.stderr
     helped = infoprune(installed, tmp_path, "serve", "--help")
