@@ -10,7 +10,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from service.registry import ModelEntry, Registry, WorkerState
+from service.registry import ModelEntry, Registry, Variant, WorkerState
 from service.settings import Settings
 from service.workers.machine import this_machine
 from service.workers.manager import WorkerManager
@@ -159,6 +159,7 @@ def test_managers_on_two_machines_keep_to_their_own(redis: Redis, settings: Sett
     registry = Registry(redis)
     registry.put_model(entry("a"))
     registry.put_model(entry("b").model_copy(update={"variant": "compressed", "base": "a"}))
+    machines: list[tuple[str, Variant]] = [("127.0.0.2", "original"), ("127.0.0.3", "compressed")]
     here = [
         WorkerManager(
             registry,
@@ -167,7 +168,7 @@ def test_managers_on_two_machines_keep_to_their_own(redis: Redis, settings: Sett
             command=fake_command,
             only=only,
         )
-        for host, only in (("127.0.0.2", "original"), ("127.0.0.3", "compressed"))
+        for host, only in machines
     ]
     try:
         found = [

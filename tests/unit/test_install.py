@@ -20,7 +20,8 @@ from deploy.decisions import (
     project_name,
     torch_arguments,
 )
-from deploy.install import ROOT, Options, index_answers, install, parse
+from deploy.install import index_answers, install
+from deploy.options import ROOT, Options, parse
 
 PINS = ["torch==2.13.0", "torchvision==0.28.0"]
 
