@@ -148,7 +148,7 @@ def test_the_evaluations_ask_both_with_their_own_key(
     models = [ORIGINAL, finished["name"]]
     wait_until(lambda: is_ready(url, finished["name"]), timeout_s=START_S)
     asked = {"models": models, "dataset": "easy-vqa", "samples": 10}
-    reply = call("POST", f"{url}/evaluations", asked, key)
+    reply = call("POST", f"{url}/evaluations", asked, key | {"content-type": "application/json"})
     assert reply.status == 202, reply.body
     one = f"{url}/evaluations/{reply.json()['id']}"
     over = {"finished", "failed", "cancelled"}
