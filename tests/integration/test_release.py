@@ -33,7 +33,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def installed(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> BareEnvironment:
     """An environment of its own that has the wheel, with this one's third parties."""
-    bare = bare_environment(tmp_path_factory.mktemp("installed") / "venv")
+    venv = tmp_path_factory.mktemp("installed") / "venv"
+    bare = bare_environment(venv)
+    # The wheel brings the start-up hook that stands alone in an environment without us.
+    next(venv.glob("lib/python3.*/site-packages/sitecustomize.py")).unlink()
     command = [
         sys.executable, "-m", "pip", "--python", str(bare.python), "install", "--no-deps",
         "--no-index", "--quiet", str(made["wheel"]),
