@@ -15,7 +15,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev system-tools demo test lint format types contracts unit \
 	integration e2e test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed \
-	train-model clean dashboards browser screenshots
+	train-model clean dashboards browser screenshots release images
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,13 @@ bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; 
 
 dashboards: install-dev ## write deploy/grafana/ anew from deploy/dashboards/
 	@$(BIN)/python -m deploy.dashboards
+
+release: install-dev ## sdist, wheel, SBOM and checksums into dist/; the version is the last tag's
+	@$(BIN)/python -m deploy.release
+
+images: install-dev ## build all images with Docker (PROFILE=cpu or gpu); their tag is the version
+	@version=$$($(BIN)/python -m hatchling version | tr + -) && VERSION=$$version docker compose \
+		-f deploy/compose.yaml --profile $(or $(PROFILE),cpu) build --build-arg VERSION=$${version%%-*}
 
 clean: ## remove caches and build outputs; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

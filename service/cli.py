@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +16,11 @@ from compressor.latency.table import LatencyTable
 from service.command import read_settings, service_errors
 from service.keys_cli import app as keys_app
 from service.latency.cli import latency
+from service.register_cli import register_models
 from service.rollout_cli import alias, models
 from service.telemetry import configure_logging
 from service.top.cli import top
+from service.workers.fleet import stop_on_signals
 from service.workers_cli import app as workers_app
 
 BUNDLED_MODEL = Path("models/shapes-llava")
@@ -38,6 +38,7 @@ app.command("evaluate")(evaluate)
 app.command("latency")(latency)
 app.command("report")(report)
 app.command("top")(top)
+models.command("register")(register_models)
 app.add_typer(models, name="models")
 app.add_typer(alias, name="alias")
 
@@ -117,14 +118,6 @@ def demo(
         run_demo(
             settings, model, flops=flops, samples=samples, once=once, stopped=stop_on_signals()
         )
-
-
-def stop_on_signals() -> threading.Event:
-    """An event that Ctrl-C, SIGTERM and SIGHUP set."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
 
 
 def main() -> None:

@@ -67,6 +67,13 @@ class ReportNotFoundError(ServiceError):
         )
 
 
+class JobNodeError(ServiceError):
+    """The process of a job, or the machine that it ran on, was lost."""
+
+    status = 500
+    code = "job_node_lost"
+
+
 class NameTakenError(ServiceError):
     """The name asked for a compressed model is in use."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -81,3 +83,12 @@ class KeyStore:
     def revoke(self, identifier: str) -> bool:
         """Forget a key; whether there was one."""
         return bool(self._redis.hdel(KEYS_KEY, identifier))
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """A new file that only its owner reads; it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(secret + "\n")
+    temporary.rename(path)

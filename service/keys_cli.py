@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
@@ -13,10 +14,11 @@ from rich.table import Table
 
 from service.command import connect_store, read_settings, service_errors
 from service.errors import SettingsError, StoreError
-from service.keys import KeyStore, Scope
+from service.keys import KeyStore, Scope, write_secret
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 SCOPES = ("inference", "jobs", "admin")
+KEY_FILE = "infoprune_api_key"
 _DAY_S = 86400.0
 
 
@@ -55,6 +57,28 @@ def create(
             max_concurrent=concurrent,
         )
         typer.echo(token)
+
+
+@app.command()
+def bootstrap(
+    admin: Annotated[Path, typer.Option(help="Directory for the operator's key, of scope admin.")],
+    evaluations: Annotated[Path, typer.Option(help="Directory for the key of the evaluations.")],
+) -> None:
+    """Make the first keys of a deployment, each in a file that only its owner reads.
+
+    The files are named `infoprune_api_key`, so that INFOPRUNE_SECRETS_DIR may name their directories.
+    A key whose file is there already is left alone. Nothing is printed but where they lie.
+    """
+    wanted: list[tuple[str, Path, Scope]] = [
+        ("first", admin, "admin"), ("evaluations", evaluations, "inference"),
+    ]  # fmt: skip
+    with service_errors():
+        store = _store()
+        for name, directory, scope in wanted:
+            path = directory / KEY_FILE
+            if not path.exists():
+                write_secret(path, store.create(name, frozenset({scope}))[0])
+            typer.echo(f"{name}: {path}")
 
 
 @app.command("list")

@@ -117,7 +117,9 @@ class WorkerState(BaseModel):
     url: str
     status: WorkerStatus
     managed: bool = True
-    """Whether the worker manager started it; False for one elsewhere, which registered itself."""
+    """Whether a worker manager started it; False for one elsewhere, which registered itself."""
+    keeper: str = ""
+    """The name by which its manager's machine is reached; empty where there is one machine."""
     pid: int | None = None
     restarts: int = 0
     error: str | None = None

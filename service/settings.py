@@ -40,10 +40,18 @@ def _user_cache() -> Path:
     return home / "infoprune"
 
 
+def _secret_directories() -> list[Path] | None:
+    """Where settings may lie in files of their names, such as `redis_url`: mounted secrets."""
+    given = os.environ.get("INFOPRUNE_SECRETS_DIR", "")
+    return [Path(part) for part in given.split(os.pathsep) if part] or None
+
+
 class Settings(BaseSettings):
     """What an operator can set. Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="INFOPRUNE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="INFOPRUNE_", frozen=True, extra="forbid", secrets_dir=_secret_directories()
+    )
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, validation_alias=_either("port"))] = 8080
@@ -127,6 +135,19 @@ class Settings(BaseSettings):
     """Where traces go, such as http://collector:4318; without it nothing is traced."""
     worker_log_requests: bool = True
     """Whether vLLM logs the id and the sampling parameters of each request, never its prompt."""
+    job_backend: Literal["local", "ray"] = "local"
+    """Where a job's process runs: beside the runner, or on any node of a Ray cluster."""
+    ray_address: str = "auto"
+    """Of the cluster's head, `HOST:PORT`; `auto` is the cluster that this machine belongs to."""
+    ray_cpus: Annotated[float, Field(ge=0)] = 1.0
+    """CPUs that a job asks the cluster for."""
+    ray_gpus: Annotated[float, Field(ge=0)] = 0.0
+    ray_resources: dict[str, float] = Field(default_factory=dict)
+    """Further resources that a job asks for, JSON: they choose the nodes it may run on."""
+    worker_host: str = "127.0.0.1"
+    """The address that local workers bind to. Workers ask for no key: never one that clients reach."""
+    worker_advertise: str | None = None
+    """The name by which gateways on other machines reach this machine's workers."""
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
     """vLLM's --max-model-len; by default what the model's config says."""
@@ -134,11 +155,20 @@ class Settings(BaseSettings):
     """vLLM's --dtype; `auto` is the checkpoint's, or float32 on a CPU without bf16 instructions."""
     worker_extra_args: tuple[str, ...] = ()
     """Further arguments of vLLM's API server, as a JSON list."""
+    worker_model_args: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Such arguments for one model, JSON: model -> list; how many GPUs or nodes it is spread over."""
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> Self:
         if self.auth == "off" and not is_loopback(self.host):
             raise ValueError(f"without API keys the gateway binds to loopback, not to {self.host}")
+        return self
+
+    @model_validator(mode="after")
+    def _reachable_where_it_is_advertised(self) -> Self:
+        name = self.worker_advertise
+        if name and is_loopback(self.worker_host) and not is_loopback(name):
+            raise ValueError(f"workers that bind to {self.worker_host} cannot be reached as {name}")
         return self
 
     def require_redis_url(self) -> str:

@@ -18,7 +18,8 @@ import structlog
 from redis import Redis
 
 from service.errors import PortInUseError, RunDirectoryInUseError
-from service.keys import KeyStore
+from service.keys import KeyStore, write_secret
+from service.registration import register
 from service.registry import ModelEntry, Registry
 from service.settings import Settings
 from service.store import EmbeddedValkey
@@ -88,8 +89,7 @@ class Supervisor:
         patient = {"OMP_WAIT_POLICY": "PASSIVE"}
         self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
-        for entry in self._models:
-            registry.put_model(_named_again(registry.model(entry.name), entry))
+        register(registry, self._models)
         roots = [Path(entry.path) for entry in self._models]
         if settings.auth == "keys":
             self._first_key(KeyStore(Redis.from_url(url)))
@@ -142,10 +142,7 @@ class Supervisor:
             return
         token, _ = keys.create("first", frozenset({"admin"}))
         self.first_key = self._settings.run_dir / "admin-key"
-        self.first_key.unlink(missing_ok=True)
-        handle = os.open(self.first_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(token + "\n")
+        write_secret(self.first_key, token)
 
     def _keep_running(self, service: _Service) -> None:
         now = time.monotonic()
@@ -161,15 +158,6 @@ class Supervisor:
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
                 grace_s=self._settings.drain_timeout_s + 5.0,
             )
-
-
-def _named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:
-    """The entry of a model that is named on the command line, with what was known of it."""
-    if known is None:
-        return entry
-    if known.variant == "compressed" and known.path == entry.path:
-        return known.model_copy(update={"state": "active", "retired_at": None})
-    return entry.model_copy(update={"accuracy": known.accuracy, "created": known.created})
 
 
 def lock_directory(directory: Path) -> IO[str]:

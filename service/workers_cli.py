@@ -1,25 +1,63 @@
-"""`infoprune workers`: name workers that run elsewhere, so that the gateway asks them too."""
+"""`infoprune workers`: run workers apart from the gateway, or name ones that others run."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, cast, get_args
 from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from compressor.cli import errors_in_one_sentence
 from service.command import connect_store, read_settings, service_errors
 from service.errors import SettingsError
 from service.gateway.discovery import served_elsewhere
-from service.registry import Registry, WorkerState
+from service.registry import Registry, Variant, WorkerState
+from service.telemetry import configure_logging
 
-app = typer.Typer(no_args_is_help=True, help="Workers elsewhere: add, list, remove.")
+app = typer.Typer(
+    no_args_is_help=True, help="Workers apart from the gateway: run, add, list, remove."
+)
 
 
 def _registry() -> Registry:
     return Registry(connect_store(read_settings()))
+
+
+@app.command()
+def run(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Model directories to register first, each by its name."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Serve no others than `original` or `compressed` models.")
+    ] = None,
+    alive_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file to touch while all of its models can be asked, for health checks."
+        ),
+    ] = None,
+) -> None:
+    """Serve the registered models on this machine, those to come as well, without a gateway.
+
+    For containers and further machines. Needs REDIS_URL; INFOPRUNE_WORKER_HOST and
+    INFOPRUNE_WORKER_ADVERTISE say where gateways find the workers. Ends on SIGTERM, with its workers.
+    """
+    configure_logging()
+    from service.jobs.runner import original_entry
+    from service.workers.fleet import Fleet, stop_on_signals
+
+    with service_errors(), errors_in_one_sentence():
+        if only not in {None, *get_args(Variant)}:
+            raise SettingsError(f"There are `original` and `compressed` models, not {only!r}.")
+        entries = [original_entry(path.resolve().name, path) for path in models or []]
+        fleet = Fleet(read_settings(), entries, cast("Variant | None", only), alive_file)
+        fleet.run(stop_on_signals())
 
 
 @app.command()

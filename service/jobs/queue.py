@@ -21,7 +21,7 @@ QUEUES: dict[Priority, str] = {
     "high": "infoprune-high", "normal": "infoprune", "low": "infoprune-low",
 }  # fmt: skip
 """In the order in which runners look at them."""
-RUNNER = "service.jobs.runner.run_job"
+RUNNER = "service.jobs.entry.run_job"
 RESULT_TTL_S = 3600  # of RQ's own copy; ours stays
 
 

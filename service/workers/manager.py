@@ -21,6 +21,7 @@ from service.registry import (
     Registry,
     Snapshot,
     Usage,
+    Variant,
     WorkerState,
     WorkerStatus,
     was_lost,
@@ -72,8 +73,13 @@ class WorkerManager:
         *,
         command: CommandBuilder = worker_command,
         roots: Sequence[Path] = (),
+        only: Variant | None = None,
     ) -> None:
-        """`roots` are directories that models may lie in, besides those of the settings."""
+        """`roots` are directories that models may lie in, besides those of the settings.
+
+        With `only`, models of the other variant are another manager's.
+        """
+        self._keeper, self._only = settings.worker_advertise or "", only
         self._registry, self._settings, self._machine = registry, settings, machine
         self._command = command
         self._roots = (*roots, *settings.model_roots, settings.models_dir)
@@ -85,9 +91,9 @@ class WorkerManager:
         self._known = Snapshot()
 
     def forget_stale(self) -> None:
-        """Remove the workers that an earlier run left in the registry; those elsewhere stay."""
+        """Remove the workers that an earlier run left in the registry; those of others stay."""
         for state in self._registry.snapshot().workers:
-            if state.managed:
+            if state.managed and state.keeper == self._keeper:
                 self._registry.remove_worker(state.id)
 
     def tick(self) -> None:
@@ -96,7 +102,7 @@ class WorkerManager:
         wanted = {
             (entry.name, number): entry
             for entry in self._models.values()
-            if entry.path and entry.name not in self._settings.workers
+            if self._is_ours(entry)
             for number in range(self._settings.workers_per_model)
         }
         for key in [key for key in self._workers if key not in wanted]:
@@ -129,6 +135,14 @@ class WorkerManager:
             process.stop()
         for worker in self._workers.values():
             self._report(worker, "stopped")
+
+    def all_ready(self) -> bool:
+        """Whether every model that it shall serve can be asked; also where it has none."""
+        return all(worker.status == "ready" for worker in self._workers.values())
+
+    def _is_ours(self, entry: ModelEntry) -> bool:
+        known_here = bool(entry.path) and entry.name not in self._settings.workers
+        return known_here and self._only in {None, entry.variant}
 
     def _step(self, worker: _Worker, entry: ModelEntry) -> None:
         now = time.monotonic()
@@ -164,8 +178,9 @@ class WorkerManager:
             worker.error = f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS."
             self._report(worker, "backoff")
             return
-        port = free_port()
-        worker.url, worker.started = f"http://127.0.0.1:{port}", now
+        host = self._settings.worker_host
+        port = free_port(host)
+        worker.url, worker.started = f"http://{self._keeper or host}:{port}", now
         name = worker.entry.name + (f"-{worker.number}" if worker.number else "")
         log_path = self._settings.run_dir / "logs" / f"worker-{name}.log"
         worker.process = GuardedProcess(
@@ -212,6 +227,7 @@ class WorkerManager:
             model=worker.entry.name,
             url=worker.url,
             status=status,
+            keeper=self._keeper,
             pid=worker.process.pid if worker.process else None,
             restarts=worker.restarts,
             error=worker.error,
@@ -243,8 +259,8 @@ def allowed_path(path: str, roots: Sequence[Path]) -> bool:
     return any(real.is_relative_to(root.resolve()) for root in roots)
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port of an interface, by default loopback, that nobody listens on."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.bind((host, 0))
         return int(listener.getsockname()[1])

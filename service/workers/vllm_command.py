@@ -30,11 +30,11 @@ def choose_dtype(setting: str, machine: Machine) -> str:
 
 
 def worker_command(entry: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:
-    """The command that serves a model on a port of the loopback interface."""
+    """The command that serves a model on a port, by default of the loopback interface."""
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server",
         "--model", entry.path, "--served-model-name", entry.name,
-        "--host", "127.0.0.1", "--port", str(port),
+        "--host", settings.worker_host, "--port", str(port),
         "--dtype", choose_dtype(settings.worker_dtype, machine),
         "--disable-uvicorn-access-log",
     ]  # fmt: skip
@@ -47,7 +47,8 @@ def worker_command(entry: ModelEntry, port: int, settings: Settings, machine: Ma
         command.append("--enable-log-requests")
     if (traces := traces_endpoint(settings)) is not None:
         command += ["--otlp-traces-endpoint", traces]
-    return [*command, *settings.worker_extra_args]
+    model_args = settings.worker_model_args.get(entry.name, ())
+    return [*command, *settings.worker_extra_args, *model_args]
 
 
 def worker_environment(environment: Mapping[str, str], machine: Machine) -> dict[str, str]:

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from service.errors import SettingsError
-from service.keys import KEYS_KEY, KeyStore
+from service.keys import KEYS_KEY, KeyStore, digest
 from service.registry import Registry, WorkerState
 from service.settings import Settings
 from tests.integration.conftest import entry
@@ -120,3 +121,24 @@ def test_keys_are_made_listed_and_revoked_by_command(settings: Settings, redis: 
     assert KeyStore(redis).list() == []
     again = infoprune(settings, "revoke", key.id)
     assert (again.returncode, SettingsError.__name__ in again.stderr) == (1, False)
+
+
+def test_the_first_keys_of_a_deployment_are_files_that_only_their_owner_reads(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    for name in ("admin", "evaluations"):
+        (tmp_path / name).mkdir()
+    command = [f"--{n}={tmp_path / n}" for n in ("admin", "evaluations")]
+    first = infoprune(settings, "bootstrap", *command)
+    assert first.returncode == 0, first.stderr
+    files = {n: tmp_path / n / "infoprune_api_key" for n in ("admin", "evaluations")}
+    assert {path.stat().st_mode & 0o777 for path in files.values()} == {0o600}
+    tokens = {name: path.read_text().strip() for name, path in files.items()}
+    scopes = {key.sha256: key.scopes for key in KeyStore(redis).list()}
+    assert scopes[digest(tokens["admin"])] == {"admin"}
+    assert scopes[digest(tokens["evaluations"])] == {"inference"}
+    assert all(token not in first.stdout + first.stderr for token in tokens.values())
+
+    assert infoprune(settings, "bootstrap", *command).returncode == 0
+    assert {name: path.read_text().strip() for name, path in files.items()} == tokens
+    assert len(KeyStore(redis).list()) == 2

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from service.registry import ModelEntry, Registry, WorkerState
+from service.registry import ModelEntry, Registry, Variant, WorkerState
 from service.settings import Settings
 from service.workers.machine import this_machine
 from service.workers.manager import WorkerManager
@@ -21,11 +21,12 @@ from tests.support.servers import wait_until
 
 def fake_command(model: ModelEntry, port: int, settings: Settings, machine: Machine) -> list[str]:
     """A fake engine; the model `broken` has one that ends at once."""
-    del settings, machine
+    del machine
     if model.name == "broken":
         return [sys.executable, "-c", "raise SystemExit('OSError: no such model')"]
     module = "tests.support.fake_openai"
-    return [sys.executable, "-m", module, "--port", str(port), "--name", model.name]
+    where = ["--host", settings.worker_host, "--port", str(port)]
+    return [sys.executable, "-m", module, *where, "--name", model.name]
 
 
 @pytest.fixture
@@ -151,3 +152,43 @@ def test_what_an_earlier_run_left_is_forgotten(manager: WorkerManager, redis: Re
     registry.put_worker(WorkerState(id="old", model="a", url="http://x", status="ready"))
     manager.forget_stale()
     assert registry.snapshot().workers == ()
+
+
+def test_managers_on_two_machines_keep_to_their_own(redis: Redis, settings: Settings) -> None:
+    """Each serves one variant and forgets no worker of the other's."""
+    registry = Registry(redis)
+    registry.put_model(entry("a"))
+    registry.put_model(entry("b").model_copy(update={"variant": "compressed", "base": "a"}))
+    machines: list[tuple[str, Variant]] = [("127.0.0.2", "original"), ("127.0.0.3", "compressed")]
+    here = [
+        WorkerManager(
+            registry,
+            settings.model_copy(update={"worker_host": host, "worker_advertise": host}),
+            this_machine(),
+            command=fake_command,
+            only=only,
+        )
+        for host, only in machines
+    ]
+    try:
+        found = [
+            tick_until(manager, redis, model, "ready")
+            for manager, model in zip(here, ("a", "b"), strict=True)
+        ]
+        assert [state.keeper for state in found] == ["127.0.0.2", "127.0.0.3"]
+        assert [state.url.rpartition(":")[0] for state in found] == [
+            "http://127.0.0.2", "http://127.0.0.3",
+        ]  # fmt: skip
+        assert all(manager.all_ready() for manager in here)
+        again = WorkerManager(
+            registry,
+            settings.model_copy(
+                update={"worker_host": "127.0.0.3", "worker_advertise": "127.0.0.3"}
+            ),
+            this_machine(),
+        )
+        again.forget_stale()
+        assert [state.model for state in registry.snapshot().workers] == ["a"]
+    finally:
+        for manager in here:
+            manager.stop()

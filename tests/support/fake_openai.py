@@ -121,10 +121,11 @@ def _completion(
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
     args = parser.parse_args()
-    uvicorn.run(create_fake(args.name), host="127.0.0.1", port=args.port, log_level="critical")
+    uvicorn.run(create_fake(args.name), host=args.host, port=args.port, log_level="critical")
 
 
 if __name__ == "__main__":

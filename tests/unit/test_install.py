@@ -16,10 +16,12 @@ from deploy.decisions import (
     extra_pins,
     fingerprint,
     is_current,
+    project_arguments,
     project_name,
     torch_arguments,
 )
-from deploy.install import ROOT, Options, index_answers, install, parse
+from deploy.install import index_answers, install
+from deploy.options import ROOT, Options, parse
 
 PINS = ["torch==2.13.0", "torchvision==0.28.0"]
 
@@ -162,3 +164,15 @@ def test_the_command_line_has_useful_defaults() -> None:
     assert (options.extra, options.dev, options.dry_run) == (None, False, False)
     assert options.venv == ROOT / ".venv"
     assert options.python == ROOT / ".venv" / "bin" / "python"
+
+
+def test_an_image_gets_a_copy_and_a_checkout_a_link() -> None:
+    assert project_arguments(".[dev]", editable=parse([]).editable) == ["-e", ".[dev]"]
+    assert project_arguments(".", editable=parse(["--no-editable"]).editable) == ["."]
+
+
+def test_a_runner_gets_torch_and_no_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    install(parse(["--extra", "gpu", "--without-engine", "--dry-run", "--venv", "nowhere"]))
+    said = capsys.readouterr().out
+    assert "torch==" in said
+    assert "vllm" not in said

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,23 @@ def test_without_a_store_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("REDIS_URL", raising=False)
     with pytest.raises(SettingsError, match="infoprune serve"):
         Settings().require_redis_url()
+
+
+def test_secrets_are_read_from_files_of_mounted_directories(tmp_path: Path) -> None:
+    """In a process of its own: where the directories are is read once."""
+    for name, value in {"redis_url": "redis://:x@there/0", "infoprune_api_key": "ip-1"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(value + "\n")
+    code = "from service.settings import Settings as S; print(S().redis_url, S().api_key, S().port)"
+    directories = os.pathsep.join(str(tmp_path / n) for n in ("redis_url", "infoprune_api_key"))
+    environment = {k: v for k, v in os.environ.items() if k not in {"REDIS_URL", "PORT"}}
+    environment |= {"INFOPRUNE_SECRETS_DIR": directories, "INFOPRUNE_PORT": "1234"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["redis://:x@there/0", "ip-1", "1234"], done.stderr
+
+
+def test_workers_are_advertised_only_where_they_can_be_reached() -> None:
+    with pytest.raises(ValueError, match="cannot be reached as gpu-3"):
+        Settings(worker_advertise="gpu-3")
+    assert Settings(worker_advertise="gpu-3", worker_host="0.0.0.0").worker_advertise == "gpu-3"

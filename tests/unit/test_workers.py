@@ -77,3 +77,15 @@ def test_an_operators_environment_wins_over_the_workers_defaults() -> None:
     assert found["HOME"] == "/h"
     assert found["HF_HUB_OFFLINE"] == "1"
     assert "VLLM_CPU_KVCACHE_SPACE" not in worker_environment({}, GPU)
+
+
+def test_a_model_may_have_arguments_of_its_own_after_those_of_all() -> None:
+    settings = Settings(
+        worker_extra_args=("--max-num-seqs", "8"),
+        worker_model_args={"big": ("--tensor-parallel-size", "2")},
+        worker_host="0.0.0.0",
+    )
+    big = worker_command(entry("big"), 1234, settings, GPU)
+    assert big[-4:] == ["--max-num-seqs", "8", "--tensor-parallel-size", "2"]
+    assert big[big.index("--host") + 1] == "0.0.0.0"
+    assert worker_command(entry("small"), 1234, settings, GPU)[-2:] == ["--max-num-seqs", "8"]
