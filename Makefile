@@ -14,7 +14,8 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint format types contracts unit integration e2e \
-	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model clean
+	test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed train-model \
+	docs reference figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,15 @@ train-model: install ## train the bundled model, or go on where it was (hours on
 bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; hours for all four)
 	@$(EXEC) $(BIN)/python -m bench.cost $(if $(SIZES),--sizes $(SIZES))
 
+docs: install-dev ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reference: install-dev ## write the documentation's reference pages from the code
+	@$(BIN)/python -m deploy.reference
+
+figures: install ## compress the bundled model to 0.3125 of its FLOPs and draw the documentation's figures (minutes)
+	@$(EXEC) $(BIN)/python -m deploy.reference.figures
+
 clean: ## remove caches and build outputs; .venv and runs/ stay
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

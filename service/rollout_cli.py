@@ -27,9 +27,7 @@ Why = Annotated[str, typer.Option(help="For the history.")]
 AliasName = Annotated[str, typer.Argument(help="The alias.")]
 ModelName = Annotated[str, typer.Argument(help="The model.")]
 Percent = Annotated[float | None, typer.Option(help="To begin with, of the requests; else 1.")]
-Original = Annotated[
-    str | None, typer.Option(help="What it is compared with; makes the alias where there is none.")
-]
+Original = Annotated[str | None, typer.Option(help="Makes the alias, answered by this model.")]
 
 
 @models.command("list")
