@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     run_dir: Path = Path("runs/service")
     """The append-only file, logs, and compressed models; the demo takes `runs/demo`."""
     auth: Literal["keys", "off"] = "keys"
-    """`off` (`infoprune serve --no-auth`) serves without API keys, and then on a loopback address only."""
+    """`off` serves without API keys, and then on a loopback address only; so does `serve --no-auth`."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
     """Larger request bodies get a 413."""
     max_bytes_in_flight: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
