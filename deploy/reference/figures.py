@@ -8,6 +8,7 @@ Without DIR the bundled model is compressed to 0.3125 of its FLOPs first, which 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ RECIPE = {
     "calibration": {"datasets": ["easy-vqa", "drawn-text", "drawn-scenes"], "samples": 384},
     "evaluation": {"samples": 0},
 }
+SCALE = 1.4
 INK = "#808080"
 """Readable on a light and on a dark page: an image has no page's colour to take."""
 
@@ -41,7 +43,14 @@ def figures(towers: Mapping[str, TowerDetails]) -> dict[str, str]:
         "vision-sizes.svg": sizes(towers["vision"]),
         "language-sizes.svg": sizes(language),
     }
-    return {name: svg.replace("currentColor", INK) for name, svg in drawn.items()}
+    return {name: as_image(svg) for name, svg in drawn.items()}
+
+
+def as_image(svg: str) -> str:
+    """A chart of the report, which lies inside a page, as a file of its own: with colour and size."""
+    width, height = (float(x) * SCALE for x in re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0])
+    sized = svg.replace("<svg ", f'<svg width="{width:.0f}" height="{height:.0f}" ', 1)
+    return sized.replace("currentColor", INK)
 
 
 def tower_details(content: Mapping[str, Any]) -> TowerDetails:

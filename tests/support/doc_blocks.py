@@ -3,12 +3,12 @@
 A page of the documentation is a script: its blocks run from the top, in one directory.
 - `bash` runs, and must end with status 0; `python` runs too.
 - A block with a title (`yaml title="half.yaml"`) is a file of that name.
-- A `text` block right after a command is what it prints: each line must occur; `...` stands for anything.
+- A `text` block right after a command is what it prints: each line must occur, with anything for `...`.
 - Everything else is for the reader alone.
 
 A comment before a block says what the reader need not see: `<!-- test: skip=needs a GPU -->` or
-`<!-- test: background -->` for what runs until the page ends. A comment on the page's first lines says what
-the page needs: `<!-- test page: served -->`.
+`<!-- test: background -->` for what runs until the page ends. A comment at the page's top says what it
+needs (`doc_pages.prepare`): `<!-- test page: model served -->`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def expected(block: Block, following: Block | None, text: str) -> list[str]:
 
 
 def occurs(line: str, output: str) -> bool:
-    """Whether a line that a page shows was printed; runs of space and what `...` stands for may differ."""
+    """Whether a line that a page shows was printed; spaces and what `...` stands for may differ."""
     parts = [r"\s+".join(map(re.escape, part.split())) for part in line.split("...")]
     return re.search(".*".join(parts), output) is not None
 

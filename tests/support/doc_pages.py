@@ -15,6 +15,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from service.workers.manager import free_port
 from service.workers.process import GuardedProcess
@@ -27,8 +30,15 @@ BLOCK_LIMIT_S = 300 * FACTOR
 START_LIMIT_S = 200 * FACTOR
 STOP_LIMIT_S = 30
 # The model is a tiny one with random weights, of which nothing is to be learned from more questions.
-SIZES = {"samples": 16, "validation_samples": 50, "steps": 2}
-SIZE = re.compile(r"(?P<key>\b(?:validation_)?samples|\bsteps)(?P<gap>: ?| )(?P<number>\d+)\b")
+SAMPLES = 16
+SIZES: dict[str, dict[str, Any]] = {
+    "calibration": {"samples": SAMPLES},
+    "evaluation": {"samples": SAMPLES, "validation_samples": 50},
+    "training": {"steps": 2},
+    "recovery": {"steps": 2, "samples": SAMPLES},
+}
+_SAMPLES = re.compile(r"(--samples |\"samples\": )[1-9]\d*")
+_INLINE = re.compile(r"(?P<option>--recipe|-r) '(?P<recipe>[^']+)'")
 
 
 @dataclass
@@ -39,7 +49,7 @@ class Reader:
     engine: Path | None = None
     """A fake engine's package; None = real vLLM."""
     small: bool = True
-    """Whether numbers of questions and steps are replaced by `SIZES`."""
+    """Whether questions and steps are as few as `SIZES` says, and not as many as the page says."""
     port: int = field(default_factory=free_port)
     running: list[GuardedProcess] = field(default_factory=list)
 
@@ -69,7 +79,8 @@ class Reader:
         if block.kind == "file":
             target = self.place / block.title
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+            is_recipe = self.small and target.suffix == ".yaml"
+            target.write_text(smaller(text) if is_recipe else text)
         elif block.background:
             self.stop()
             self._begin(text)
@@ -111,7 +122,10 @@ class Reader:
 
     def _adapted(self, text: str) -> str:
         found = re.sub(rf"\b(localhost|127\.0\.0\.1):{PORT}\b", rf"\1:{self.port}", text)
-        return SIZE.sub(_smaller, found) if self.small else found
+        if not self.small:
+            return found
+        found = _SAMPLES.sub(rf"\g<1>{SAMPLES}", found)
+        return _INLINE.sub(lambda m: f"{m['option']} '{smaller(m['recipe'])}'", found)
 
     def _environment(self) -> Mapping[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("INFOPRUNE_")}
@@ -127,12 +141,36 @@ class Reader:
         }
 
 
-def _smaller(found: re.Match[str]) -> str:
-    number = min(int(found["number"]), SIZES[found["key"]])
-    return f"{found['key']}{found['gap']}{number}"
+def smaller(recipe: str) -> str:
+    """A recipe with few questions and steps; sections that train appear only where they were."""
+    content = yaml.safe_load(recipe)
+    for name, sizes in SIZES.items():
+        if name in content or name in {"calibration", "evaluation"}:
+            content[name] = {**content.get(name, {}), **sizes}
+    return json.dumps(content)
 
 
-def put(source: Path, target: Path) -> None:
-    """Copy a model to where a page says that it lies."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target)
+@dataclass(frozen=True)
+class Models:
+    """What stands for the models that pages name."""
+
+    bundled: Path
+    """For `models/shapes-llava`."""
+    own: Path
+    """For `my-llava`."""
+    half: Path | None = None
+    """For `my-llava-half`."""
+
+
+def prepare(reader: Reader, needs: frozenset[str], models: Models) -> None:
+    """Put what a page needs into the reader's directory, and start what it needs."""
+    place = reader.place
+    if "bundled" in needs:
+        shutil.copytree(models.bundled, place / "models" / "shapes-llava")
+    if "model" in needs:
+        shutil.copytree(models.own, place / "my-llava")
+    if "half" in needs:
+        assert models.half is not None
+        shutil.copytree(models.half, place / "my-llava-half")
+    if "served" in needs:
+        reader.serve(*sorted(path.name for path in place.glob("my-llava*")))

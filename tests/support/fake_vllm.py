@@ -1,7 +1,7 @@
 """A fake engine in vLLM's place: what the service starts as `python -m vllm...api_server`.
 
-`fake_vllm(directory)` writes a package named `vllm` that ends up here; with it first on PYTHONPATH the real
-supervisor starts, probes and stops workers that answer "yes".
+`fake_vllm(directory)` writes a package named `vllm` that ends up here; with it first on PYTHONPATH the
+real supervisor starts, probes and stops workers that answer "yes".
 """
 
 from __future__ import annotations
