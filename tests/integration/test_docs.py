@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from compressor.pipeline import compress
-from compressor.recipe import parse_recipe
 from tests.conftest import FACTOR
 from tests.support.doc_blocks import Block, blocks, page_needs
 from tests.support.doc_pages import Models, Reader, prepare
 from tests.support.fake_vllm import fake_vllm
-from tests.support.random_vlm import write_random_llava
+from tests.support.random_vlm import uneven_towers, write_random_llava
 from tests.support.servers import ROOT
 
 RUNS = {"command", "program"}
@@ -22,16 +20,15 @@ PAGES = [
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
     if any(block.kind in RUNS for block in blocks(page.read_text()))
 ]
-RECIPE = {"flops": 0.5, "calibration": {"samples": 16}, "evaluation": {"samples": 4}}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    """A tiny LLaVA with random weights for every model that pages name, and what a job makes of it."""
+    """Tiny LLaVAs with random weights for every model that pages name, one of compressed shapes."""
     folder = tmp_path_factory.mktemp("models")
     own, half = folder / "my-llava", folder / "my-llava-half"
     write_random_llava(own)
-    compress(own, parse_recipe(RECIPE), half)
+    write_random_llava(half, uneven_towers())
     return Models(bundled=own, own=own, half=half)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from markdown.extensions.toc import slugify
 
 from compressor.recipe import Recipe
 from deploy.reference.pages import PAGES as GENERATED
@@ -28,7 +28,13 @@ def anchors(page: Path) -> frozenset[str]:
     """The anchors of a page's headings, as mkdocs and code hosts make them."""
     text = without_fences(page.read_text())
     titles = re.findall(r"^#+ (.+?)$", text, flags=re.MULTILINE)
-    return frozenset(slugify(re.sub(r"[`*]", "", title), "-") for title in titles)
+    return frozenset(slug(title) for title in titles)
+
+
+def slug(title: str) -> str:
+    """Small letters, digits and single hyphens, as Python-Markdown makes an anchor."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
 
 
 def without_fences(text: str) -> str:
