@@ -7,6 +7,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from service.errors import ServiceError
@@ -45,7 +46,10 @@ class GatewayClient:
 
 def _sentence(content: bytes, status: int) -> str:
     try:
-        return str(json.loads(content)["error"]["message"])
+        said = str(json.loads(content)["error"]["message"])
+        if status != HTTPStatus.UNAUTHORIZED:
+            return said
+        return f"{said.removesuffix('.')}; commands show the one in INFOPRUNE_API_KEY."
     except (ValueError, LookupError, TypeError):
         return f"The gateway answered with status {status}."
 

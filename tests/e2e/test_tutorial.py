@@ -24,5 +24,5 @@ def test_the_tutorial_leads_from_a_model_to_a_rollback(tmp_path: Path) -> None:
         assert reader.follow(text, skipped.append) >= 12
     finally:
         reader.stop()
-    # The demo has a test of its own, and the environment is active.
-    assert [block.text.split()[0] for block in skipped] == ["make", "source"]
+    # The demo has a test of its own, the environment is active, and there may be no network.
+    assert [block.text.split()[0] for block in skipped] == ["make", "source", "hf"]
