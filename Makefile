@@ -80,6 +80,7 @@ bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; 
 
 docs: install-dev ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with its search: python3 -m http.server --directory site"
 
 reference: install-dev ## write the documentation's reference pages from the code
 	@$(BIN)/python -m deploy.reference
