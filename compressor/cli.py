@@ -23,7 +23,6 @@ from rich.progress import (
 from compressor.checkpoint import MANIFEST, read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.recipe import read_recipe
-from compressor.report.write import data_of, page_of
 from compressor.tables import show
 
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ def report(
     ] = False,
 ) -> None:
     """Print where a compressed model's report is: a page for the browser."""
+    from compressor.report.write import data_of, page_of  # brings torch, which takes seconds
+
     with errors_in_one_sentence():
         if as_json:
             typer.echo(json.dumps(data_of(model), indent=2))
