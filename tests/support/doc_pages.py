@@ -27,7 +27,7 @@ from tests.support.servers import ROOT
 
 PORT = 8080  # the one that pages name
 BLOCK_LIMIT_S = 300 * FACTOR
-START_LIMIT_S = 200 * FACTOR
+START_LIMIT_S = 600 * FACTOR
 STOP_LIMIT_S = 30
 # The model is a tiny one with random weights, of which nothing is to be learned from more questions.
 SAMPLES = 16
@@ -137,6 +137,7 @@ class Reader:
             "PORT": str(self.port),
             "HOME": str(self.place),
             "COLUMNS": "120",
+            "INFOPRUNE_WORKER_START_TIMEOUT_S": str(START_LIMIT_S),
             "INFOPRUNE_CACHE_DIR": str(self.place / "cache"),
         }
 
