@@ -164,14 +164,22 @@ def read_recipe(source: str) -> Recipe:
         RecipeError: the file is missing or not a recipe.
     """
     path = Path(source)
-    inline = ":" in source and not path.is_file()
-    if not inline and not path.is_file():
+    is_file = _is_file(path)
+    inline = ":" in source and not is_file
+    if not inline and not is_file:
         raise RecipeError(f"There is no recipe file {source!r}.")
     try:
         content = yaml.safe_load(source if inline else path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"Recipe {source!r} is neither YAML nor JSON.") from error
     return parse_recipe(content)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a recipe written inline may be longer than any file's name
+        return False
 
 
 def _sentence(error: Any) -> str:
