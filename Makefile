@@ -15,7 +15,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev system-tools demo test lint format types contracts unit \
 	integration e2e test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed \
-	train-model clean dashboards browser screenshots release images
+	train-model clean dashboards browser screenshots release images docs reference figures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,16 @@ images: install-dev ## build all images with Docker (PROFILE=cpu or gpu); their 
 	@version=$$($(BIN)/python -m hatchling version | tr + -) && VERSION=$$version docker compose \
 		-f deploy/compose.yaml --profile $(or $(PROFILE),cpu) build --build-arg VERSION=$${version%%-*}
 
+docs: install-dev ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; with its search: python3 -m http.server --directory site"
+
+reference: install-dev ## write the documentation's reference pages from the code
+	@$(BIN)/python -m deploy.reference
+
+figures: install ## compress the bundled model to 0.3125 of its FLOPs and draw the documentation's figures (minutes)
+	@$(EXEC) $(BIN)/python -m deploy.reference.figures
+
 clean: ## remove caches and build outputs; .venv and runs/ stay
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -34,7 +34,7 @@ Layout = Literal["adaptive", "uniform"]
 class LayerShape(BaseModel):
     """The recorded shape of one transformer layer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     heads: tuple[int, ...]
     """Query heads kept, by their index in the original, ascending."""
@@ -51,12 +51,15 @@ class LayerShape(BaseModel):
 class Compression(BaseModel):
     """The `compression` section of `config.json`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format_version: int = FORMAT_VERSION
+    """A newer one is refused."""
     layout: Layout = "adaptive"
     plan_sha256: str
+    """Of `plan.json`'s decisions."""
     original_architectures: tuple[str, ...]
+    """The original's `architectures`."""
     towers: dict[Tower, tuple[LayerShape, ...]]
     """Every layer of each tower, from the first to the last that the model uses; the projector is one.
 

@@ -105,7 +105,7 @@ def report(
     ] = False,
 ) -> None:
     """Print where a compressed model's report is: a page for the browser."""
-    from compressor.report.write import data_of, page_of  # torch comes with it
+    from compressor.report.write import data_of, page_of  # brings torch, which takes seconds
 
     with errors_in_one_sentence():
         if as_json:

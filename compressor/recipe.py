@@ -22,14 +22,14 @@ Datasets = Annotated[tuple[str, ...], Field(min_length=1)]
 class Section(BaseModel):
     """Frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Calibration(Section):
     """Data whose activations define what is information."""
 
     datasets: Datasets = ("easy-vqa",)
-    """In equal parts."""
+    """By name or path, as docs/datasets.md lists them; in equal parts."""
     samples: Annotated[int, Field(ge=8, le=100_000)] = 256
     """Questions of the datasets' training splits, each with its image."""
 
@@ -38,6 +38,7 @@ class Evaluation(Section):
     """Data on which original and compressed are compared."""
 
     datasets: Datasets = ("easy-vqa",)
+    """By name or path, as docs/datasets.md lists them."""
     samples: Annotated[int, Field(ge=0)] = 200
     """Questions of each dataset's test split, drawn by the seed; 0 = no evaluation."""
     validation_samples: Annotated[int, Field(ge=50)] = 1000
@@ -48,16 +49,22 @@ class Scope(Section):
     """What may be compressed."""
 
     vision: bool = True
+    """The vision tower."""
     projector: bool = True
+    """What maps the tower's width to the language model's."""
     language: bool = True
+    """The language model."""
 
 
 class Training(Section):
     """The training-based scheme: hard-concrete gates on heads."""
 
     steps: Annotated[int, Field(ge=1)] = 200
+    """Of the gates' training; no weight is trained."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Of the gates."""
     batch: Annotated[int, Field(ge=1)] = 16
+    """Questions a step."""
     beta: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the effective-rank redundancy."""
     gamma: Annotated[float, Field(ge=0)] = 0.1
@@ -70,7 +77,9 @@ class Recovery(Section):
     steps: Annotated[int, Field(ge=0)] = 0
     """0 = none."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    """Of the compressed model's weights."""
     batch: Annotated[int, Field(ge=1)] = 16
+    """Questions a step."""
     samples: Annotated[int, Field(ge=8)] = 4096
     """Questions of the calibration datasets' training splits to train on."""
     hidden_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -92,19 +101,23 @@ class Recipe(Section):
     new_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
     """Tokens of the answer in the reference request of the target `latency`."""
     scheme: Literal["training-free", "trained"] = "training-free"
+    """`trained`: hard-concrete gates choose the heads (`compressor/gates.py`)."""
     layout: Layout = "adaptive"
+    """`uniform`: the same shape in every layer of a tower, no ranks; loads without this package."""
     scope: Scope = Scope()
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()
     recovery: Recovery = Recovery()
     allocation: Literal["greedy", "exact"] = "greedy"
+    """`exact`: a knapsack by dynamic programming."""
     round_to: Annotated[int, Field(ge=1, le=256)] = 16
     """Ranks and widths are multiples of this: 16 suits CPUs, 64 suits GPUs."""
     ridge: Annotated[float, Field(gt=0)] = 1e-4
     """Ridge of the least-squares compensation, relative to the mean variance of its inputs; a very
     large one leaves what is kept as it was."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of every draw."""
 
     @property
     def target(self) -> tuple[Target, float]:
@@ -151,14 +164,22 @@ def read_recipe(source: str) -> Recipe:
         RecipeError: the file is missing or not a recipe.
     """
     path = Path(source)
-    inline = ":" in source and not path.is_file()
-    if not inline and not path.is_file():
+    is_file = _is_file(path)
+    inline = ":" in source and not is_file
+    if not inline and not is_file:
         raise RecipeError(f"There is no recipe file {source!r}.")
     try:
         content = yaml.safe_load(source if inline else path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"Recipe {source!r} is neither YAML nor JSON.") from error
     return parse_recipe(content)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a recipe written inline may be longer than any file's name
+        return False
 
 
 def _sentence(error: Any) -> str:

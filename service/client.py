@@ -7,6 +7,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
 
@@ -65,7 +66,10 @@ class GatewayClient:
 
 def _sentence(content: bytes, status: int) -> str:
     try:
-        return str(json.loads(content)["error"]["message"])
+        said = str(json.loads(content)["error"]["message"])
+        if status != HTTPStatus.UNAUTHORIZED:
+            return said
+        return f"{said.removesuffix('.')}; commands show the one in INFOPRUNE_API_KEY."
     except (ValueError, LookupError, TypeError):
         return f"The gateway answered with status {status}."
 

@@ -113,7 +113,9 @@ class AliasNotFoundError(ServiceError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         there = ", ".join(known) or "none yet"
-        super().__init__(f"The alias {name!r} does not exist; aliases: {there}.")
+        super().__init__(
+            f"The alias {name!r} does not exist; aliases: {there}; `infoprune alias set` makes one."
+        )
 
 
 class AliasStateError(ServiceError):

@@ -41,7 +41,7 @@ _IDENTITY = ("path", "variant", "base", "params", "flops", "job", "plan_sha256")
 class Flops(BaseModel):
     """FLOPs of one request: 1 MAC = 2 FLOPs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     vision: float
     projector: float
@@ -54,7 +54,7 @@ class Flops(BaseModel):
 class Interval(BaseModel):
     """A measured share with its 95 % interval over n questions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     value: float
     low: float
@@ -65,7 +65,7 @@ class Interval(BaseModel):
 class ModelEntry(BaseModel):
     """A model that is or shall be served, and where it comes from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     path: str
@@ -110,7 +110,7 @@ class Usage(BaseModel):
 class WorkerState(BaseModel):
     """One vLLM process and whether it can answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     id: str
     model: str

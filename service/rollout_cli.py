@@ -15,6 +15,7 @@ from rich.table import Table
 
 from service.client import GatewayClient
 from service.errors import ServiceError
+from service.rollout.records import CanaryRules
 from service.settings import Settings
 
 models = typer.Typer(no_args_is_help=True, help="Registered models: lineage, retire, delete.")
@@ -25,6 +26,8 @@ Url = Annotated[str | None, typer.Option(help="The gateway; by default the one o
 Why = Annotated[str, typer.Option(help="For the history.")]
 AliasName = Annotated[str, typer.Argument(help="The alias.")]
 ModelName = Annotated[str, typer.Argument(help="The model.")]
+Percent = Annotated[float | None, typer.Option(help="To begin with, of the requests; else 1.")]
+Original = Annotated[str | None, typer.Option(help="Makes the alias, answered by this model.")]
 
 
 @models.command("list")
@@ -151,9 +154,12 @@ def shadow(
 
 
 @alias.command("canary")
-def canary(
+def canary(  # noqa: PLR0913 - a parameter for every option
     name: AliasName,
     candidate: Annotated[str | None, typer.Argument(help="Gets a growing share.")] = None,
+    *,
+    original: Original = None,
+    percent: Percent = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(help="Such as min_agreement=0.95 or steps=1,10,100; see docs/rollout.md."),
@@ -165,9 +171,15 @@ def canary(
 ) -> None:
     """Let a candidate climb while it holds; it is rolled back by itself where it does not."""
     with _errors():
-        rules = dict(_rule(text) for text in rule or [])
+        settings: dict[str, Any] = dict(_rule(text) for text in rule or [])
+        if percent is not None and "steps" in settings:
+            raise ServiceError("Give either --percent or the rule steps, not both.")
+    if percent is not None:
+        settings["steps"] = [percent, *(s for s in CanaryRules().steps if s > percent)]
+    if original is not None:
+        settings["original"] = original
     path = f"/aliases/{quote(name)}/canary"
-    _begin_or_stop(url, path, candidate, rules, why, stop=stop, as_json=as_json)
+    _begin_or_stop(url, path, candidate, settings, why, stop=stop, as_json=as_json)
 
 
 @alias.command("history")

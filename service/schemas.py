@@ -15,13 +15,14 @@ class CompressRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        use_attribute_docstrings=True,
         json_schema_extra={"examples": [{"model": "shapes-llava", "recipe": {"flops": 0.5}}]},
     )
 
     model: str
     """Name of a served original."""
     recipe: dict[str, Any]
-    """Such as `{"flops": 0.5}`; see docs/recipes.md for all keys."""
+    """Such as `{"flops": 0.5}`; docs/recipe-keys.md lists all keys."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
     """Name of the compressed model; by default made of the model's and the budget."""
     priority: Priority = "normal"

@@ -50,23 +50,33 @@ class Settings(BaseSettings):
     """What an operator can set. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INFOPRUNE_", frozen=True, extra="forbid", secrets_dir=_secret_directories()
+        env_prefix="INFOPRUNE_",
+        frozen=True,
+        extra="forbid",
+        secrets_dir=_secret_directories(),
+        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
+    """The address that the gateway binds to."""
     port: Annotated[int, Field(ge=1, le=65535, validation_alias=_either("port"))] = 8080
+    """The gateway's port."""
     redis_url: Annotated[str | None, Field(validation_alias=_either("redis_url"))] = None
     """Another Redis or Valkey; without one an embedded Valkey runs in `run_dir`."""
     run_dir: Path = Path("runs/service")
-    """The append-only file, logs, and compressed models."""
+    """The append-only file, logs, and compressed models; the demo takes `runs/demo`."""
     auth: Literal["keys", "off"] = "keys"
-    """`off` serves without API keys, and then on a loopback address only."""
+    """`off` serves without API keys, and then on a loopback address only; so does `serve --no-auth`."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 20 * 1024 * 1024
+    """Larger request bodies get a 413."""
     max_bytes_in_flight: Annotated[int, Field(gt=0)] = 512 * 1024 * 1024
-    """Request bodies and fetched images held at one time, all requests together."""
+    """Request bodies and fetched images held at one time, all requests together; above it a 503."""
     max_images: Annotated[int, Field(gt=0)] = 16
+    """Images of one request."""
     max_image_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024
+    """Of one image, encoded."""
     max_image_pixels: Annotated[int, Field(gt=0)] = 40_000_000
+    """Larger images get a 400; nothing is decompressed to find out."""
     max_tokens: Annotated[int, Field(gt=0)] = 32_768
     """The largest `max_tokens` or `max_completion_tokens` of a request."""
     max_choices: Annotated[int, Field(gt=0)] = 16
@@ -74,7 +84,9 @@ class Settings(BaseSettings):
     image_fetch: bool = True
     """Whether http(s) image URLs are fetched; private addresses are refused in any case."""
     image_fetch_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """For one image, redirects included."""
     image_fetch_redirects: Annotated[int, Field(ge=0)] = 3
+    """Each is checked anew."""
     image_fetch_networks: tuple[str, ...] = ()
     """Networks that images may be fetched from although they are not public, a JSON list of CIDRs."""
     workers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -82,25 +94,33 @@ class Settings(BaseSettings):
     workers_per_model: Annotated[int, Field(ge=1)] = 1
     """Local workers of each model."""
     worker_max_in_flight: Annotated[int, Field(gt=0)] = 256
+    """Requests at one worker; more wait."""
     queue_size: Annotated[int, Field(ge=0)] = 1024
-    """Requests of one model that may wait for a worker."""
+    """Requests of one model that may wait for a worker; more get a 503."""
     queue_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """How long one may wait."""
     probe_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often a worker's `/health` is asked."""
     probe_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    """A slower answer is none; two in a row and the worker is out."""
     stall_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """How long an answer that began may go without a byte before another worker is asked."""
     stream_idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """A stream that is silent for so long ends with an error event."""
     drain_timeout_s: Annotated[float, Field(ge=0)] = 8.0
     """How long requests may go on after SIGTERM."""
     model_roots: tuple[Path, ...] = ()
     """Where models may lie, besides `run_dir` and those named on the command line; a JSON list."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Limit for one request; a client may ask for less with `x-request-timeout`."""
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
+    """How often the gateway reads the registry."""
     cache_dir: Path = Field(default_factory=_user_cache)
-    """Measured latency tables."""
+    """Measured latency tables; by default `infoprune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
+    """Limit for one job."""
     job_attempts: Annotated[int, Field(ge=1)] = 3
-    """How often a job is started whose process was killed."""
+    """How often a job is started whose process was killed; it goes on where it was."""
     job_concurrency: Annotated[int, Field(ge=1)] = 1
     """Jobs that this machine's runner works on at a time."""
     job_limit: Annotated[int, Field(ge=1)] | None = None
@@ -126,7 +146,8 @@ class Settings(BaseSettings):
     gateway_processes: Annotated[int, Field(ge=1)] = 1
     """Processes of the gateway, which share its port."""
     checkpoint_store: str | None = None
-    """Where compressed models are put for other machines: any fsspec URL, such as s3://bucket/models."""
+    """Where compressed models are put for other machines: any fsspec URL, such as s3://bucket/models,
+    which needs the extra `s3`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`warning` leaves out the line of each request."""
     log_format: Literal["auto", "json", "text"] = "auto"
@@ -142,6 +163,7 @@ class Settings(BaseSettings):
     ray_cpus: Annotated[float, Field(ge=0)] = 1.0
     """CPUs that a job asks the cluster for."""
     ray_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a job asks the cluster for."""
     ray_resources: dict[str, float] = Field(default_factory=dict)
     """Further resources that a job asks for, JSON: they choose the nodes it may run on."""
     worker_host: str = "127.0.0.1"
@@ -149,6 +171,7 @@ class Settings(BaseSettings):
     worker_advertise: str | None = None
     """The name by which gateways on other machines reach this machine's workers."""
     worker_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """A worker that takes longer is restarted."""
     worker_max_model_len: Annotated[int, Field(gt=0)] | None = None
     """vLLM's --max-model-len; by default what the model's config says."""
     worker_dtype: str = "auto"

@@ -20,7 +20,7 @@ FINAL: tuple[Status, ...] = ("finished", "failed", "cancelled")
 class EvaluationRecord(BaseModel):
     """One evaluation."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:12])
     models: tuple[str, ...]

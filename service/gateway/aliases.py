@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     reason: Annotated[str, Field(max_length=500)] = ""
     """For the history."""
@@ -62,6 +62,8 @@ class StartCanary(CanaryRules):
     """Give a candidate a growing share of the requests."""
 
     candidate: str
+    original: str | None = None
+    """The model that the candidate is compared with; an alias that does not exist yet is made of it."""
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
@@ -166,12 +168,21 @@ async def end_shadow(request: Request, name: str, reason: str = "") -> AliasView
 
 @router.post("/{name}/canary")
 async def start_canary(
-    request: Request, name: str, body: Annotated[StartCanary, Body(examples=_CANARY)]
+    request: Request, name: Name, body: Annotated[StartCanary, Body(examples=_CANARY)]
 ) -> AliasView:
     """Let a candidate climb while it holds; it is rolled back by itself where it does not."""
-    rules = CanaryRules.model_validate(body.model_dump(exclude={"candidate", "reason"}))
-    change = partial(changes.start_canary, candidate=body.candidate, rules=rules, now=time.time())
-    return await _change(request, name, change, body.reason, f"canary {body.candidate}")
+    others = {"candidate", "original", "reason"}
+    rules = CanaryRules.model_validate(body.model_dump(exclude=others))
+    candidate, original, what = body.candidate, body.original, f"canary {body.candidate}"
+    if original is None:
+        change = partial(changes.start_canary, candidate=candidate, rules=rules, now=time.time())
+        return await _change(request, name, change, body.reason, what)
+
+    def make(known: Alias | None) -> Alias:
+        return changes.begin_canary(known, name, original, candidate, rules, now=time.time())
+
+    by = actor(request, body.reason)
+    return await _write(request, lambda store: store.set_alias(name, make, by, what))
 
 
 @router.delete("/{name}/canary")

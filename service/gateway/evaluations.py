@@ -27,7 +27,7 @@ _EXAMPLES = [
 class EvaluationRequest(BaseModel):
     """Body of `POST /evaluations`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     dataset: str | list[str]
     """One or several of the datasets that come with the service."""

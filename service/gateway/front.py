@@ -63,6 +63,11 @@ class Front:
                 limit = gateway.settings.max_body_bytes
                 await self._app(scope, limited(receive, limit), send)
 
+    @property
+    def app(self) -> ASGIApp:
+        """What is behind it."""
+        return self._app
+
     def drain(self) -> None:
         """The gateway is about to stop."""
         self._gateway().drain()

@@ -34,7 +34,7 @@ Priority = Literal["high", "normal", "low"]
 class JobRecord(BaseModel):
     """What is known of a job."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
 
     id: str
     model: str

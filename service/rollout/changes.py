@@ -120,6 +120,24 @@ def start_canary(alias: Alias, candidate: str, rules: CanaryRules, *, now: float
     return _next(alias, now=now, canary=canary, shadow=None)
 
 
+def begin_canary(
+    known: Alias | None, name: str, original: str, candidate: str, rules: CanaryRules, *, now: float
+) -> Alias:
+    """Start a canary against `original`; where there is no alias yet, one that it answers is made.
+
+    Raises:
+        AliasStateError: another model answers the alias, or the canary cannot start.
+    """
+    alias = known or create(name, Setting(targets=(Target(model=original),)), now=now)
+    answering = [target.model for target in alias.targets]
+    if answering != [original]:
+        raise AliasStateError(
+            f"The alias {name!r} is answered by {', '.join(answering)}, not by {original!r} alone; "
+            "leave the original out, or set the alias first."
+        )
+    return start_canary(alias, candidate, rules, now=now)
+
+
 def climb(alias: Alias, *, answers: int, now: float) -> Alias:
     """The next step. `answers` of the candidate were counted so far.
 

@@ -17,7 +17,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class Frozen(BaseModel):
     """Frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Target(Frozen):

@@ -47,13 +47,16 @@ class RolloutStore:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def set_alias(self, name: str, make: Callable[[Alias | None], Alias], by: By) -> Alias:
+    def set_alias(
+        self, name: str, make: Callable[[Alias | None], Alias], by: By, what: str = "set"
+    ) -> Alias:
         """Create an alias or change it.
 
         Args:
             name: of the alias.
             make: from the alias as it is, None for a new one, to what it shall be.
             by: who changes it, and why.
+            what: for the history.
 
         Raises:
             NameTakenError: a model has that name.
@@ -68,7 +71,7 @@ class RolloutStore:
             check_targets(after, known.active)
             return after, (before, after)
 
-        return self._write_alias(decide, by, "set")
+        return self._write_alias(decide, by, what)
 
     def change_alias(
         self,

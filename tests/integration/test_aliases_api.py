@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from service.cli import app
 from service.rollout.counters import PairCounters
@@ -57,6 +57,34 @@ def test_a_canary_is_started_seen_and_stopped(pair: str, redis: Redis) -> None:
 
     _, view = call("DELETE", f"{pair}/aliases/prod/canary?reason=enough")
     assert view["alias"]["last_canary"]["reason"] == "enough"
+
+
+def test_one_command_puts_a_candidate_behind_a_new_alias_at_five_percent(pair: str) -> None:
+    def run(*arguments: str) -> Result:
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["alias", *arguments, "--url", pair])
+
+    started = run("canary", "prod", "small", "--original", "tiny", "--percent", "5", "--json")
+    assert started.exit_code == 0, started.output
+    alias = json.loads(started.stdout)["alias"]
+    assert [t["model"] for t in alias["targets"]] == ["tiny"]
+    assert alias["canary"]["rules"]["steps"] == [5.0, 25.0, 50.0, 100.0]
+    assert "canary small at 5 %" in run("show", "prod").stdout
+
+    assert run("rollback", "prod", "--why", "slow").exit_code == 0
+    assert [c["what"] for c in call("GET", f"{pair}/aliases/prod/history")[1]["data"]] == [
+        "roll back", "canary small",
+    ]  # fmt: skip
+
+
+def test_an_alias_that_others_answer_gets_no_canary_by_mistake(pair: str) -> None:
+    call("PUT", f"{pair}/aliases/prod", {"targets": [{"model": "asleep"}]})
+    asked = {"candidate": "small", "original": "tiny"}
+    status, answer = call("POST", f"{pair}/aliases/prod/canary", asked)
+    assert (status, "answered by asleep" in sentence(answer)) == (409, True)
+    # Nothing half-made: an unknown candidate leaves no alias behind.
+    asked = {"candidate": "huge", "original": "tiny"}
+    assert call("POST", f"{pair}/aliases/new/canary", asked)[0] == 400
+    assert call("GET", f"{pair}/aliases/new")[0] == 404
 
 
 @pytest.mark.parametrize(

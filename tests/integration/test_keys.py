@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from service.errors import SettingsError
+from service.client import GatewayClient
+from service.errors import ServiceError, SettingsError
 from service.keys import KEYS_KEY, KeyStore, digest
 from service.registry import Registry, WorkerState
 from service.settings import Settings
@@ -50,6 +51,11 @@ def test_keys_open_what_they_are_for_until_they_are_revoked(locked: str, redis: 
 
     store.revoke(key.id)
     wait_until(lambda: call("POST", locked + CHAT, chat(), bearer(token)).status == 401)
+
+
+def test_a_command_without_a_key_hears_where_to_put_one(locked: str) -> None:
+    with pytest.raises(ServiceError, match=r"key is needed.* INFOPRUNE_API_KEY\.$"):
+        GatewayClient(locked, api_key=None).call("GET", "/models")
 
 
 def test_a_key_holds_while_redis_is_away(locked: str, redis: Redis) -> None:

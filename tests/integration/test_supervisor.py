@@ -55,6 +55,14 @@ def test_no_process_of_a_service_survives_it(number: signal.Signals, tmp_path: P
         wait_until(lambda: not any(child.is_running() for child in family))
 
 
+def test_a_command_starts_without_the_seconds_that_torch_takes() -> None:
+    code = "import sys, service.cli; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

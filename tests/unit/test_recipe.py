@@ -68,3 +68,9 @@ def test_a_missing_file_and_broken_yaml_are_told_apart(tmp_path: Path) -> None:
         read_recipe(str(tmp_path / "none.yaml"))
     with pytest.raises(RecipeError, match="neither YAML nor JSON"):
         read_recipe("flops: [")
+
+
+def test_a_recipe_written_inline_may_be_longer_than_a_file_name() -> None:
+    datasets = ", ".join(f"questions-{number}.jsonl" for number in range(30))
+    recipe = read_recipe(f"{{flops: 0.5, calibration: {{datasets: [{datasets}]}}}}")
+    assert len(recipe.calibration.datasets) == 30
