@@ -105,12 +105,6 @@ _LAST = replace(
     scenes_share=0.65,
     scene_kinds=(*scenes.KINDS, scenes.relation, scenes.exists, scenes.logic, captions.direct),
 )
-_DIRECT = replace(
-    _RELATE,
-    scenes_share=0.8,
-    reading_share=0.05,
-    scene_kinds=(*[captions.direct] * 4, *[scenes.relation] * 4, scenes.exists, scenes.logic),
-)
 
 PUBLISHED = Schedule(
     phases=(
@@ -124,8 +118,6 @@ PUBLISHED = Schedule(
               align=True),
         Phase(steps=1700, mixes=((1.0, _LAST),), tower="learning", peak=0.8, decay_share=0.5,
               align=True),
-        Phase(steps=800, mixes=((1.0, _DIRECT),), peak=0.8, decay_share=0.0, align=True),
-        Phase(steps=500, mixes=((1.0, _LAST),), peak=0.8, decay_share=0.9, align=True),
     )
 )  # fmt: skip
 """The model in `models/shapes-llava`."""
