@@ -1,4 +1,4 @@
-"""Install the system programs that some tests drive: a browser, and Prometheus with promtool.
+"""Install the system programs that tests drive: browser, Prometheus, a clock that can be set.
 
     python3 deploy/system.py [--dry-run]
 
@@ -32,7 +32,11 @@ class Tool:
     programs: tuple[str, ...]
 
 
-TOOLS = (Tool("prometheus", ("prometheus", "promtool")), Tool("chromium", ("chromium",)))
+TOOLS = (
+    Tool("prometheus", ("prometheus", "promtool")),
+    Tool("chromium", ("chromium",)),
+    Tool("faketime", ("faketime",)),
+)
 
 
 def missing(which: Callable[[str], str | None] = shutil.which) -> list[Tool]:

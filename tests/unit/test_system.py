@@ -19,7 +19,7 @@ def test_a_package_is_missing_if_one_of_its_programs_is() -> None:
 def test_the_lists_are_fetched_before_the_packages() -> None:
     update, install = system.commands(system.TOOLS)
     assert update[-1] == "update"
-    assert install[-2:] == ["prometheus", "chromium"]
+    assert install[-3:] == ["prometheus", "chromium", "faketime"]
 
 
 @pytest.mark.parametrize(

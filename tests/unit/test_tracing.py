@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from service.errors import UpstreamError
 from service.gateway.ask import CHAT, Ask
-from service.gateway.http1 import Origin
+from service.gateway.origin import Origin
 from service.gateway.pool import Slot
 from service.gateway.sse import Usage
 from service.gateway.trail import Trail
