@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from redis import Redis
 
 from deploy.chromium import MISSING, browser, find_chromium
@@ -121,6 +121,7 @@ def watch(chromium: Browser) -> Iterator[Callable[..., Watched]]:
     def open_page(url: str, **options: object) -> Watched:
         context = chromium.new_context(**options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)  # curves need two readings, 5 s apart
         found = Watched(context.new_page(), url)
         listen(found)
         made.append((context, found))
