@@ -126,6 +126,7 @@ def test_nobody_asks_without_a_key(url: str) -> None:
 
 
 def test_the_original_answers(url: str, key: dict[str, str]) -> None:
+    wait_until(lambda: is_ready(url, ORIGINAL), timeout_s=START_S)  # the gateway looks twice a second
     assert ask(url, ORIGINAL, key).strip() == "blue"
 
 
