@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from service.registry import Snapshot
+from service.telemetry.catalogue import MODEL_INFO
 
 
 class Lineage:
@@ -17,11 +18,7 @@ class Lineage:
 
     def collect(self) -> Iterator[Metric]:
         """What a scrape gets."""
-        found = GaugeMetricFamily(
-            "infoprune_model_info",
-            "1 for every model; base: the original of a compressed model; state: whether it is served.",
-            labels=("model", "variant", "base", "state"),
-        )
+        found = MODEL_INFO.gauges()
         for entry in self._snapshot().models.values():
             found.add_metric((entry.name, entry.variant, entry.base or "", entry.state), 1)
         yield found

@@ -154,6 +154,10 @@ class ModelPool:
             slot.in_flight += 1
         return slot
 
+    def all_ejected(self) -> bool:
+        """Whether it has workers, and none of them answers."""
+        return bool(self.slots) and all(slot.health.ejected for slot in self.slots)
+
     def release(self, slot: Slot) -> None:
         """An attempt is over."""
         slot.in_flight -= 1

@@ -180,7 +180,8 @@ class Comparer:
                     return (*found, time.perf_counter() - started)
         finally:
             self.in_flight[model] -= 1
-        return "failed" if tried else "full", None, time.perf_counter() - started
+        outcome = "failed" if tried or pool.all_ejected() else "full"
+        return outcome, None, time.perf_counter() - started
 
     async def _attempt(
         self, slot: Slot, answered: Answered, body: bytes

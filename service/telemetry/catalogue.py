@@ -141,6 +141,11 @@ GPU_BUSY = Spec(
 )  # fmt: skip
 
 # -- models and their quality
+MODEL_INFO = Spec(
+    "infoprune_model_info", "gauge",
+    "Always 1; `base` is the original of a compressed model, `state` whether it is served.",
+    (*_MODEL, "base", "state"), shared=True,
+)  # fmt: skip
 PARAMETERS = Spec(
     "infoprune_model_parameters", "gauge", "Parameters of a model that is registered.",
     _MODEL, shared=True,
@@ -281,7 +286,7 @@ SECTIONS: Mapping[str, tuple[Spec, ...]] = {
         READY, WORKERS, TRUSTED, EJECTIONS, RETRIES, BREAKER_OPENINGS, OPEN_BREAKERS, RESTARTS, CPU,
         RESIDENT, GPU_MEMORY, GPU_BUSY,
     ),
-    "Models and their quality": (PARAMETERS, FLOPS, ACCURACY, ACCURACY_SAMPLES),
+    "Models and their quality": (MODEL_INFO, PARAMETERS, FLOPS, ACCURACY, ACCURACY_SAMPLES),
     "Aliases, shadows and canaries": (
         ALIAS_SHARE, COPIES, PAIRS, AGREEMENT, SIMILARITY, PAIR_AGREEMENT, PAIR_ERRORS, PAIR_LATENCY,
         CANARY_PERCENT, CANARY_STATE, CANARY_STEP, CANARY_STEPS, CANARY_STEP_STARTED, CRITERION,

@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,9 +51,15 @@ print("PONG" if answer is True else answer)
 
 
 @pytest.fixture(scope="module")
-def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCompose]:
+def place() -> Iterator[Path]:
+    """A directory with a short name: the engine's sockets lie in it, and their paths have a limit."""
+    with tempfile.TemporaryDirectory(prefix="ip-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def compose(place: Path) -> Iterator[LocalCompose]:
     """The profile `cpu`, up and healthy."""
-    place = tmp_path_factory.mktemp("compose")
     programs = place / "bin"
     programs.mkdir()
     (programs / "valkey-cli").write_text(_CLI.format(python=sys.executable))
@@ -126,7 +133,9 @@ def test_nobody_asks_without_a_key(url: str) -> None:
 
 
 def test_the_original_answers(url: str, key: dict[str, str]) -> None:
-    wait_until(lambda: is_ready(url, ORIGINAL), timeout_s=START_S)  # the gateway looks twice a second
+    wait_until(
+        lambda: is_ready(url, ORIGINAL), timeout_s=START_S
+    )  # the gateway looks twice a second
     assert ask(url, ORIGINAL, key).strip() == "blue"
 
 

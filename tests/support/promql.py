@@ -9,8 +9,6 @@ from pathlib import Path
 
 import promql_parser
 
-from service.gateway.lineage import Lineage
-from service.registry import Snapshot
 from service.telemetry import catalogue
 
 _PARTS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -37,7 +35,7 @@ def asked_for(expr: str) -> set[str]:
 def ours() -> set[str]:
     """The names of the gateway's samples, from the code."""
     listed = {spec.name + part for spec in catalogue.CATALOGUE for part in _PARTS[spec.kind]}
-    return listed | {family.name for family in Lineage(Snapshot).collect()} | {"up"}
+    return listed | {"up"}
 
 
 def of_vllm() -> set[str]:

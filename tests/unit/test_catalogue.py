@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from compressor.job import STAGES
 from service.gateway.comparison_metrics import ComparisonMetrics
+from service.gateway.lineage import Lineage
 from service.telemetry import buckets, collectors
 from service.telemetry.catalogue import CATALOGUE
 from service.telemetry.metrics import Metrics
@@ -23,7 +24,7 @@ from service.telemetry.spec import Spec
 from tests.support.measured import comparison, jobs, world
 
 LABELS = {
-    "alias", "bound", "candidate", "criterion", "dataset", "kind", "measure", "model", "outcome",
+    "alias", "base", "bound", "candidate", "criterion", "dataset", "kind", "measure", "model", "outcome",
     "part", "priority", "python", "quantile", "reason", "side", "stage", "state", "status", "variant",
     "verdict", "version", "worker",
 }  # fmt: skip
@@ -96,6 +97,7 @@ def exposed() -> dict[str, Metric]:
     comparisons.show_comparisons({"pair": comparison()})
     metrics.show_snapshot(snapshot)
     metrics.show_jobs(jobs())
+    metrics.registry.register(Lineage(lambda: snapshot))
     text = generate_latest(metrics.registry).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
