@@ -24,9 +24,9 @@ from service.telemetry.spec import Spec
 from tests.support.measured import comparison, jobs, world
 
 LABELS = {
-    "alias", "base", "bound", "candidate", "criterion", "dataset", "kind", "measure", "model", "outcome",
-    "part", "priority", "python", "quantile", "reason", "side", "stage", "state", "status", "variant",
-    "verdict", "version", "worker",
+    "alias", "base", "bound", "candidate", "criterion", "dataset", "kind", "measure", "model",
+    "outcome", "part", "priority", "python", "quantile", "reason", "side", "stage", "state", "status",
+    "variant", "verdict", "version", "worker",
 }  # fmt: skip
 """Each is a name of the registry's, or from a set in the code. A new one is a decision."""
 
