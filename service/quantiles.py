@@ -34,6 +34,8 @@ def histogram_quantile(q: float, edges: Sequence[float], counts: Sequence[float]
     index = next((i for i, count in enumerate(counts) if count >= rank), len(counts) - 1)
     if index == len(edges) - 1:
         return edges[-2] if len(edges) > 1 else None
+    if index == 0 and edges[0] <= 0:
+        return edges[0]
     start, below = (edges[index - 1], counts[index - 1]) if index else (0.0, 0.0)
     inside = counts[index] - below
     if inside <= 0:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import quantiles
+
 Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
 """The values of one metric by their labels."""
@@ -88,23 +90,10 @@ class Between:
 
 
 def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float | None:
-    """A quantile from cumulative buckets, by straight lines within them, as in Prometheus.
-
-    Args:
-        q: 0 to 1.
-        buckets: (upper bound, count of what is not above it), ascending, the last bound infinite.
+    """`service.quantiles.histogram_quantile` of (upper bound, cumulative count) pairs, ascending.
 
     Returns:
-        The quantile; the highest finite bound where it lies above all of them; None without a count.
+        The quantile; None without buckets or without a count.
     """
-    if not buckets or buckets[-1][1] <= 0:
-        return None
-    rank = q * buckets[-1][1]
-    index = next(i for i, (_, count) in enumerate(buckets) if count >= rank)
-    upper, count = buckets[index]
-    if math.isinf(upper):
-        return buckets[index - 1][0] if index else None
-    lower, below = buckets[index - 1] if index else (0.0, 0.0)
-    if index == 0 and upper <= 0:
-        return upper
-    return lower + (upper - lower) * (rank - below) / (count - below) if count > below else upper
+    edges, counts = [edge for edge, _ in buckets], [count for _, count in buckets]
+    return quantiles.histogram_quantile(q, edges, counts) if buckets else None
