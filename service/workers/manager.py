@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 CommandBuilder = Callable[[ModelEntry, int, Settings, Machine], list[str]]
 PROBE_TIMEOUT_S = 2.0
 MEASURE_EVERY_S = 5.0
+_PORTS = (15000, 32768)
+_PORT_DRAWS = 100
 
 
 @dataclass
@@ -260,7 +263,20 @@ def allowed_path(path: str, roots: Sequence[Path]) -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port of an interface, by default loopback, that nobody listens on."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of an interface, by default loopback, that nobody listens on.
+
+    It lies below the ports that Linux gives to outgoing connections (32768 and up), which could
+    otherwise take it before its server listens.
+    """
+    draw = random.SystemRandom()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in (*(draw.randrange(*_PORTS) for _ in range(_PORT_DRAWS)), 0):
+        with socket.socket(family) as listener:
+            try:
+                listener.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            return int(listener.getsockname()[1])
+    raise OSError(errno.EADDRINUSE, "no port is free")
