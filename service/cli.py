@@ -67,14 +67,16 @@ def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTa
 @app.command()
 def serve(
     models: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Model directories; each is served by its name."),
+        list[str] | None,
+        typer.Argument(
+            help="Model directories, or hub models (owner/name) that INFOPRUNE_HUB_MODELS allows."
+        ),
     ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Serve without API keys, to this machine only.")
     ] = False,
 ) -> None:
-    """Serve models, and compress them on request: gateway, job runner, store and workers.
+    """Serve models by their names, and compress them on request: gateway, runner, store, workers.
 
     Settings are environment variables, such as PORT, REDIS_URL and INFOPRUNE_RUN_DIR; see
     docs/settings.md. Ends on Ctrl-C or SIGTERM, and nothing that it started outlives it.
@@ -82,11 +84,10 @@ def serve(
     with service_errors(), errors_in_one_sentence():
         settings = read_settings(**({"auth": "off"} if no_auth else {}))
         configure_logging(level=settings.log_level, form=settings.log_format)
-        from service.jobs.runner import original_entry
+        from service.jobs.runner import original_entries
         from service.supervisor import Supervisor
 
-        entries = [original_entry(path.resolve().name, path) for path in models or []]
-        supervisor = Supervisor(settings, entries)
+        supervisor = Supervisor(settings, original_entries(models or [], settings))
         stopped = stop_on_signals()
         try:
             supervisor.start()

@@ -9,7 +9,8 @@ import typer
 from pydantic import ValidationError
 from redis import Redis
 
-from service.errors import ServiceError, SettingsError
+from service.errors import ServiceError
+from service.operator_errors import SettingsError
 from service.settings import Settings
 from service.store import embedded_url
 

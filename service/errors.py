@@ -294,23 +294,3 @@ class UpstreamTimeoutError(ServiceError):
 
     def __init__(self, model: str, limit_s: float) -> None:
         super().__init__(f"The worker of model {model!r} did not answer within {limit_s:g} s.")
-
-
-class PortInUseError(ServiceError):
-    """The gateway's port is taken."""
-
-
-class RunDirectoryInUseError(ServiceError):
-    """Another supervisor has the run directory."""
-
-
-class WorkerStartError(ServiceError):
-    """A model's engine did not start."""
-
-
-class StoreError(ServiceError):
-    """The embedded Valkey did not start."""
-
-
-class SettingsError(ServiceError):
-    """A setting is missing or wrong."""

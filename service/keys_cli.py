@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from service.command import connect_store, read_settings, service_errors
-from service.errors import SettingsError, StoreError
 from service.keys import KeyStore, Scope, write_secret
+from service.operator_errors import SettingsError, StoreError
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 SCOPES = ("inference", "jobs", "admin")

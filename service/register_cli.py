@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,18 +13,22 @@ from service.registry import Registry
 
 
 def register_models(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Model directories, each registered by its name.")
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Model directories, or hub models (owner/name) that INFOPRUNE_HUB_MODELS allows."
+        ),
     ],
 ) -> None:
-    """Register models by their directories; once more does no harm.
+    """Register models by their names; once more does no harm.
 
     `infoprune serve` and `infoprune workers run` do it for the models that they are given. The paths
     must be the same wherever jobs and workers run.
     """
-    from service.jobs.runner import original_entry
+    from service.jobs.runner import original_entries
 
     with service_errors(), errors_in_one_sentence():
-        entries = [original_entry(path.resolve().name, path) for path in paths]
-        register(Registry(connect_store(read_settings())), entries)
+        settings = read_settings()
+        entries = original_entries(models, settings)
+        register(Registry(connect_store(settings)), entries)
         typer.echo(f"Registered {', '.join(entry.name for entry in entries)}.")

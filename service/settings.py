@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.errors import SettingsError
+from service.operator_errors import SettingsError
 
 
 def is_loopback(host: str) -> bool:
@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     """How long requests may go on after SIGTERM."""
     model_roots: tuple[Path, ...] = ()
     """Where models may lie, besides `run_dir` and those named on the command line; a JSON list."""
+    hub_models: tuple[str, ...] = ()
+    """Models of the Hugging Face hub that may be fetched, a JSON list of `owner/name`."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Limit for one request; a client may ask for less with `x-request-timeout`."""
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5

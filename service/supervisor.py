@@ -17,8 +17,8 @@ import psutil
 import structlog
 from redis import Redis
 
-from service.errors import PortInUseError, RunDirectoryInUseError
 from service.keys import KeyStore, write_secret
+from service.operator_errors import PortInUseError, RunDirectoryInUseError
 from service.registration import register
 from service.registry import ModelEntry, Registry
 from service.settings import Settings

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from compressor.cli import errors_in_one_sentence
 from service.command import connect_store, read_settings, service_errors
-from service.errors import SettingsError
 from service.gateway.discovery import served_elsewhere
+from service.operator_errors import SettingsError
 from service.registry import Registry, Variant, WorkerState
 from service.telemetry import configure_logging
 
@@ -30,8 +30,8 @@ def _registry() -> Registry:
 @app.command()
 def run(
     models: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Model directories to register first, each by its name."),
+        list[str] | None,
+        typer.Argument(help="Models to register first, as `infoprune serve` takes them."),
     ] = None,
     only: Annotated[
         str | None, typer.Option(help="Serve no others than `original` or `compressed` models.")
@@ -49,14 +49,15 @@ def run(
     INFOPRUNE_WORKER_ADVERTISE say where gateways find the workers. Ends on SIGTERM, with its workers.
     """
     configure_logging()
-    from service.jobs.runner import original_entry
+    from service.jobs.runner import original_entries
     from service.workers.fleet import Fleet, stop_on_signals
 
     with service_errors(), errors_in_one_sentence():
         if only not in {None, *get_args(Variant)}:
             raise SettingsError(f"There are `original` and `compressed` models, not {only!r}.")
-        entries = [original_entry(path.resolve().name, path) for path in models or []]
-        fleet = Fleet(read_settings(), entries, cast("Variant | None", only), alive_file)
+        settings = read_settings()
+        entries = original_entries(models or [], settings)
+        fleet = Fleet(settings, entries, cast("Variant | None", only), alive_file)
         fleet.run(stop_on_signals())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from compressor.inspect import inspect
 from compressor.pipeline import compress
 from compressor.recipe import parse_recipe
 from compressor.report import Side
+from service.hub import find_models
 from service.jobs.execution import Execution, Superseded
 from service.jobs.records import JobRecord, JobRecords
 from service.jobs.stages import JobSpans
@@ -154,6 +155,16 @@ def original_entry(name: str, path: Path) -> ModelEntry:
         params=found.params,
         flops=Flops.model_validate(found.flops.to_json()),
     )
+
+
+def original_entries(given: Iterable[str], settings: Settings) -> list[ModelEntry]:
+    """Entries of models that an operator names, by directory or as the hub's.
+
+    Raises:
+        CompressorError: a directory is not a whole model of a known family.
+        HubError: a hub model is not allowed, or cannot be fetched.
+    """
+    return [original_entry(*found) for found in find_models(given, settings.hub_models)]
 
 
 def model_directory(settings: Settings, name: str) -> Path:

@@ -12,8 +12,9 @@ import pytest
 from redis import Redis
 
 from service.client import GatewayClient
-from service.errors import ServiceError, SettingsError
+from service.errors import ServiceError
 from service.keys import KEYS_KEY, KeyStore, digest
+from service.operator_errors import SettingsError
 from service.registry import Registry, WorkerState
 from service.settings import Settings
 from tests.integration.conftest import entry

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.errors import PortInUseError, RunDirectoryInUseError
+from service.operator_errors import PortInUseError, RunDirectoryInUseError
 from service.supervisor import check_port, lock_directory
 from service.workers.manager import free_port
 from tests.support.random_vlm import write_random_llava

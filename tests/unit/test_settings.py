@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.command import read_settings
-from service.errors import SettingsError
+from service.operator_errors import SettingsError
 from service.settings import Settings
 
 
