@@ -186,11 +186,8 @@ class JobRecords:
     ) -> bool:
         """Record how far an execution is; False if it is no longer the one that may run."""
         left = None if seconds_left is None else round(seconds_left, 1)
-        changes: dict[str, Any] = {
-            "stage": stage,
-            "percent": round(percent, 1),
-            "seconds_left": left,
-        }
+        changes: dict[str, Any] = {"stage": stage, "percent": round(percent, 1)}
+        changes["seconds_left"] = left
         changes |= {"stages": dict(stages)} if stages else {}
         return self._change(job_id, changes, allowed=("running",), token=token)
 

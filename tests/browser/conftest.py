@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.store import EmbeddedValkey
 from service.workers.manager import free_port
 from tests.support.http import call
-from tests.support.servers import answers, gateway_within, running, wait_until
+from tests.support.servers import fake_openai_within, gateway_within
 
 ORIGINAL, COMPRESSED = "shapes", "shapes-half"
 PATIENCE_MS = 30_000.0
@@ -56,11 +56,8 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a fake engine that says "yes", slowly enough to be seen."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("fake") / "log"
-    with running("tests.support.fake_openai", "--port", str(port), "--name", "x", log=log):
-        wait_until(lambda: answers(port, "/v1/models"))
-        yield f"http://127.0.0.1:{port}"
+    with fake_openai_within(tmp_path_factory.mktemp("fake"), "x") as url:
+        yield url
 
 
 @pytest.fixture

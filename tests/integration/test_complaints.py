@@ -5,8 +5,11 @@ docs/reliability.md has the whole list.
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -68,3 +71,33 @@ def test_a_scrape_holds_up_no_request(roomy: str, monkeypatch: pytest.MonkeyPatc
         may_end.set()
         scrape.join()
     assert [reply.status for reply in replies] == [200]
+
+
+def test_a_thousand_streams_at_one_time_end_well(
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
+) -> None:
+    """production-stack's router died of it (#448)."""
+    start_gateway(worker_max_in_flight=1000, request_timeout_s=90.0, probe_timeout_s=60.0)
+    data = json.dumps(chat(stream=True)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    head += f"content-length: {len(data)}\r\n\r\n"
+    ended = []
+
+    def read(client: socket.socket) -> None:
+        with closing(client):
+            received = b""
+            while part := client.recv(65536):
+                received += part
+            ended.append(received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"))
+
+    clients = [
+        socket.create_connection(("127.0.0.1", settings.port), timeout=90) for _ in range(1000)
+    ]
+    for client in clients:
+        client.sendall(head.encode() + data)
+    threads = [threading.Thread(target=read, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == [True] * 1000

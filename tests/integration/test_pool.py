@@ -7,11 +7,10 @@ import io
 import json
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,35 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Settings
 from tests.support.http import call, chat, events
-from tests.support.servers import answers, engine_within, gateway_within, running, wait_until
+from tests.support.servers import answers, running, wait_until
 
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-def engines() -> Iterator[list[str]]:
-    """URLs of two fake engines."""
-    with engine_within() as first, engine_within() as second:
-        yield [first, second]
-
-
-@pytest.fixture
-def changed(settings: Settings, engines: list[str]) -> Callable[..., Settings]:
-    """Settings of a gateway in front of both engines, with changes."""
-
-    def change(**changes: Any) -> Settings:
-        fast = {"probe_interval_s": 0.3, "probe_timeout_s": 3.0, "stall_timeout_s": 2.0,
-                "request_timeout_s": 60.0, "workers": {"tiny": engines}}  # fmt: skip
-        return Settings.model_validate(settings.model_dump() | fast | changes)
-
-    return change
-
-
-@pytest.fixture
-def start(changed: Callable[..., Settings]) -> Iterator[Callable[..., None]]:
-    """Starts a gateway in front of both engines; settings may be changed."""
-    with ExitStack() as stack:
-        yield lambda **changes: stack.enter_context(gateway_within(changed(**changes)))
 
 
 def mode(engine: str, value: str) -> None:
@@ -79,13 +52,13 @@ def gauge(url: str, name: str) -> float:
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_one_worker_spoils_the_other_makes_good(
-    start: Callable[..., None],
+    start_gateway: Callable[..., None],
     engines: list[str],
     settings: Settings,
     fault: str,
     stream: bool,
 ) -> None:
-    start()
+    start_gateway()
     mode(engines[0], fault)
     replies = ask_many(settings.gateway_url + CHAT, 24, stream=stream)
     assert [reply.status for reply in replies] == [200] * 24
@@ -95,10 +68,10 @@ def test_what_one_worker_spoils_the_other_makes_good(
 
 
 def test_a_broken_worker_is_left_alone_and_asked_again_later(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     """`/health` stays well all the time: only its answers tell (vllm-router's #158)."""
-    start()
+    start_gateway()
     mode(engines[0], "inner_error")
     ask_many(settings.gateway_url + CHAT, 30)
     before = number(engines[0], "seen")
@@ -115,9 +88,9 @@ def test_a_broken_worker_is_left_alone_and_asked_again_later(
 
 
 def test_saturation_does_not_open_the_breaker(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
-    start()
+    start_gateway()
     for engine in engines:
         mode(engine, "saturated")
     replies = ask_many(settings.gateway_url + CHAT, 12)
@@ -130,9 +103,9 @@ def test_saturation_does_not_open_the_breaker(
 
 
 def test_a_request_that_fails_everywhere_is_its_own_fault(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
-    start()
+    start_gateway()
     url = settings.gateway_url + CHAT
     for _ in range(8):
         reply = call("POST", url, chat("poison"))
@@ -143,9 +116,9 @@ def test_a_request_that_fails_everywhere_is_its_own_fault(
 
 @pytest.mark.parametrize("fault", ["break", "unended"])
 def test_a_stream_that_began_never_ends_in_silence(
-    start: Callable[..., None], engines: list[str], settings: Settings, fault: str
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings, fault: str
 ) -> None:
-    start()
+    start_gateway()
     for engine in engines:
         mode(engine, fault)
     reply = call("POST", settings.gateway_url + CHAT, chat(stream=True))
@@ -155,9 +128,9 @@ def test_a_stream_that_began_never_ends_in_silence(
 
 
 def test_requests_in_the_hands_of_a_hung_worker_move_to_another(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
-    start()
+    start_gateway()
     mode(engines[0], "unhealthy")
     replies = ask_many(settings.gateway_url + CHAT, 16)
     assert {reply.status for reply in replies} == {200}
@@ -172,9 +145,9 @@ def picture(shade: int) -> str:
 
 
 def test_an_image_goes_where_it_was_before(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
-    start()
+    start_gateway()
     for shade in range(8):
         before = [number(engine, "seen") for engine in engines]
         for _ in range(4):
@@ -189,9 +162,9 @@ def test_an_image_goes_where_it_was_before(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_connections_to_a_worker_are_used_again(
-    start: Callable[..., None], engines: list[str], settings: Settings, stream: bool
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings, stream: bool
 ) -> None:
-    start(workers={"tiny": engines[:1]})
+    start_gateway(workers={"tiny": engines[:1]})
     url = settings.gateway_url + CHAT
     assert call("POST", url, chat(stream=stream)).status == 200
     before = number(engines[0], "connections")
@@ -201,9 +174,9 @@ def test_connections_to_a_worker_are_used_again(
 
 
 def test_who_finds_the_queue_full_is_told_when_to_come_back(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
-    start(worker_max_in_flight=1, queue_size=1, workers={"tiny": engines[:1]})
+    start_gateway(worker_max_in_flight=1, queue_size=1, workers={"tiny": engines[:1]})
     url = settings.gateway_url + CHAT
     with ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(lambda _: call("POST", url, chat("gently", stream=True)), range(6)))
@@ -214,9 +187,9 @@ def test_who_finds_the_queue_full_is_told_when_to_come_back(
 
 
 def test_a_client_may_ask_for_a_shorter_deadline(
-    start: Callable[..., None], settings: Settings
+    start_gateway: Callable[..., None], settings: Settings
 ) -> None:
-    start()
+    start_gateway()
     started = time.monotonic()
     headers = {"x-request-timeout": "0.5"}
     reply = call("POST", settings.gateway_url + CHAT, chat("slowly"), headers)
@@ -233,14 +206,14 @@ def test_a_client_may_ask_for_a_shorter_deadline(
     ],
 )
 def test_a_client_that_leaves_ends_its_request_in_every_phase(
-    start: Callable[..., None],
+    start_gateway: Callable[..., None],
     engines: list[str],
     settings: Settings,
     phase: str,
     body: dict[str, Any],
 ) -> None:
     """The engines' running counts and the gateway's gauges return to zero (LiteLLM's #37140)."""
-    start()
+    start_gateway()
     data = json.dumps(body).encode()
     with closing(socket.create_connection(("127.0.0.1", settings.port))) as client:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n"
@@ -275,39 +248,9 @@ def test_streams_have_time_to_end_and_are_told_if_it_was_not_enough(
         wait_until(lambda: process.poll() is not None)
 
 
-def test_a_thousand_streams_at_one_time_end_well(
-    start: Callable[..., None], engines: list[str], settings: Settings
-) -> None:
-    """production-stack's router died of it (#448)."""
-    start(worker_max_in_flight=1000, request_timeout_s=90.0, probe_timeout_s=60.0)
-    data = json.dumps(chat(stream=True)).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-    head += f"content-length: {len(data)}\r\n\r\n"
-    ended = []
-
-    def read(client: socket.socket) -> None:
-        with closing(client):
-            received = b""
-            while part := client.recv(65536):
-                received += part
-            ended.append(received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"))
-
-    clients = [
-        socket.create_connection(("127.0.0.1", settings.port), timeout=90) for _ in range(1000)
-    ]
-    for client in clients:
-        client.sendall(head.encode() + data)
-    threads = [threading.Thread(target=read, args=(client,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ended == [True] * 1000
-
-
 def test_a_name_stands_for_all_of_its_addresses(
-    start: Callable[..., None], engines: list[str], settings: Settings
+    start_gateway: Callable[..., None], engines: list[str], settings: Settings
 ) -> None:
     port = urlsplit(engines[0]).port
-    start(workers={"tiny": [f"dns+http://localhost:{port}"]})
+    start_gateway(workers={"tiny": [f"dns+http://localhost:{port}"]})
     assert call("POST", settings.gateway_url + CHAT, chat()).status == 200

@@ -17,6 +17,7 @@ import uvicorn
 from service.gateway.__main__ import DrainingServer
 from service.gateway.app import create_app
 from service.settings import Settings
+from service.workers.manager import free_port
 from service.workers.process import GuardedProcess
 from tests.support.faulty_engine import Engine
 
@@ -55,6 +56,16 @@ def running(
         yield process
     finally:
         process.stop()
+
+
+@contextmanager
+def fake_openai_within(directory: Path, name: str) -> Iterator[str]:
+    """URL of a fake OpenAI server that serves a model of that name until the block ends."""
+    port = free_port()
+    arguments = ("--port", str(port), "--name", name)
+    with running("tests.support.fake_openai", *arguments, log=directory / "log"):
+        wait_until(lambda: answers(port, "/v1/models"))
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

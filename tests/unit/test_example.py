@@ -53,3 +53,20 @@ def test_an_example_is_its_own_group_unless_it_says_otherwise() -> None:
 
     assert Example("7", "?", ("x",), "exact", draw).group == "7"
     assert Example("7", "?", ("x",), "exact", draw, group="p").group == "p"
+
+
+@pytest.mark.parametrize(
+    ("answers", "taught"),
+    [
+        (("net",), "net"),
+        (("Net.",), "Net."),
+        (("BROWN", "BROWN", "brown", "brown.", "blue"), "brown"),
+        (("blu", "blu", "blue", "blue.", "BLUE"), "blue"),
+        (("one", "one", "1"), "1"),
+        (("one", "One", "one", "two"), "one"),
+        (("left", "right", "right", "left"), "left"),
+    ],
+)
+def test_what_is_taught_is_what_most_people_meant(answers: tuple[str, ...], taught: str) -> None:
+    example = Example("1", "?", answers, "vqa", Image.Image)
+    assert example.answer == taught
