@@ -5,9 +5,10 @@
 
 Random LLaVAs of growing size, bf16 on disk, are compressed to half of their FLOPs, each in a process
 of its own; nothing is evaluated, which needs a whole model in float32. Writes `runs/bench/cost.json`
-after every size: seconds by stage, the process's peak of resident memory (pages of the mapped weights
-included), the exponents fitted by least squares on logarithms, and whether the largest stayed under
-its weights + 2 GB. Sizes that are done are kept; start it again to go on.
+after every size, and in the end a table in docs/results.md: seconds by stage, the process's peak of
+resident memory (pages of the mapped weights included), the exponents fitted by least squares on
+logarithms, and whether the largest stayed under its weights + 2 GB. Sizes that are done are kept; start
+it again to go on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.machine import describe
+from bench.page import markdown, write_results
 
 OUT = Path("runs/bench/cost.json")
 PLACE = Path("runs/bench/cost-models")
@@ -188,6 +194,33 @@ def plain(size: Size) -> dict[str, Any]:
     return found
 
 
+def table(content: Mapping[str, Any]) -> Table:
+    """A row for each size: seconds, the stages that take longest, memory."""
+    shown = Table(
+        "parameters", "seconds", "longest stages", "weights", "peak memory", "above weights"
+    )
+    for row in content["measured"].values():
+        stages = sorted(row["seconds"].items(), key=lambda each: -each[1])[:3]
+        weights, peak = row["weight_bytes"], row["peak_memory_bytes"]
+        shown.add_row(
+            f"{row['params'] / 1e6:,.0f} M", f"{row['total_s']:.0f}",
+            ", ".join(f"{name} {seconds:.0f} s" for name, seconds in stages),
+            *(f"{size / 1e9:.2f} GB" for size in (weights, peak, peak - weights)),
+        )  # fmt: skip
+    return shown
+
+
+def sentence(content: Mapping[str, Any]) -> str:
+    """The exponents."""
+    found = content["summary"]
+    if found["exponent_seconds"] is None:
+        return "One size gives no exponent."
+    return (
+        f"Seconds grow as parameters to the {found['exponent_seconds']:.2f}, peak memory to the "
+        f"{found['exponent_peak_memory']:.2f}."
+    )
+
+
 def main() -> None:
     """Measure, and print the summary."""
     parser = argparse.ArgumentParser(description="Cost of compressing against model size.")
@@ -202,7 +235,11 @@ def main() -> None:
         else:
             print(json.dumps(compress_here(Path(paths[0]), Path(paths[1]), SIZES[name])))
         return
-    print(json.dumps(run(args.sizes, args.out), indent=2))
+    content = run(args.sizes, args.out)
+    shown = table(content)
+    Console().print(shown)
+    if args.out == OUT:
+        write_results("cost", f"{markdown(shown)}\n\n{sentence(content)}\n\n{describe()}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Heal: train the compressed model for a few hundred steps with the original as its teacher.
 
 Loss: cross-entropy of the answers + the squared distance of the final hidden states from the
-original's, relative to their energy (task loss + L2 beat distilling logits in arXiv 2604.24380). All
+original's, relative to their energy (task loss + L2 beat distilling logits in arXiv 2604.24380), at the
+positions where tokens of the answers are decided: what the last layer says elsewhere nobody hears. All
 weights learn; there are no adapters to merge.
 """
 
@@ -86,7 +87,7 @@ def recover(
         student: float32, on the batches' device.
         teacher: the original, float32, on the same device; not changed.
         batches: questions of the training splits.
-        settings: steps, learning rate, weight of the hidden states.
+        settings: steps, learning rate, weights of both terms.
         optimizer: of the student, see `make_optimizer`.
         first: how many steps are done already.
         after: hears the number of steps done, after each.
@@ -96,8 +97,9 @@ def recover(
         with torch.no_grad():
             wanted = final_hidden(teacher, batch)
         hidden = final_hidden(student, batch)
-        loss = task_loss(student, hidden, batch)
-        loss = loss + settings.hidden_weight * relative_distance(hidden, wanted, batch.used)
+        loss = settings.hidden_weight * relative_distance(hidden, wanted, batch.answers)
+        if settings.task_weight:
+            loss = loss + settings.task_weight * task_loss(student, hidden, batch)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * warmup_cosine(step, settings.steps)
         optimizer.zero_grad(set_to_none=True)
@@ -108,10 +110,11 @@ def recover(
     student.requires_grad_(False).eval()
 
 
-def relative_distance(hidden: Tensor, wanted: Tensor, used: Tensor) -> Tensor:
-    """`E|h - h'|^2 / E|h'|^2` over positions that are not padding; (B, T, D), (B, T, D), (B, T)."""
-    gap = (hidden - wanted)[used].square().sum()
-    return gap / wanted[used].square().sum().clamp_min(1e-12)
+def relative_distance(hidden: Tensor, wanted: Tensor, answers: Tensor) -> Tensor:
+    """`E|h - h'|^2 / E|h'|^2` where answers are decided; (B, T, D), (B, T, D), (B, T - 1)."""
+    told = wanted[:, :-1][answers]
+    gap = (hidden[:, :-1][answers] - told).square().sum()
+    return gap / told.square().sum().clamp_min(1e-12)
 
 
 def _save(work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

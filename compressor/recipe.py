@@ -84,6 +84,8 @@ class Recovery(Section):
     """Questions of the calibration datasets' training splits to train on."""
     hidden_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the L2 term, which is relative to the original's energy."""
+    task_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the answers' cross-entropy."""
 
 
 class Recipe(Section):

@@ -2,7 +2,7 @@
 
     python -m bench.compress                                  # everything; hours on two cores
     python -m bench.compress --methods ours taylor --budgets 2 --seeds 0 --samples 100
-    python -m bench.compress --report                         # only write docs/results/compress.md
+    python -m bench.compress --report                         # only write docs/results.md
 
 Cells are kept in runs/bench/compress, a file each; `--minutes` stops before the next cell.
 """
@@ -21,11 +21,13 @@ from bench.compress.harness import RECOVERY, Cell, Harness, Outcome, grid
 from bench.compress.methods import ABLATIONS, BASELINES, METHODS, OWN
 from bench.compress.tables import Row, accuracy_table, collect, detail_table, plot
 from bench.machine import describe
+from bench.page import RESULTS, write_results
 
 BUDGETS = (1.5, 2.0, 3.2, 5.0)
 HARD = (3.2, 5.0)
 ABLATED = (2.0, 3.2)
 SEEDS = (0, 1, 2)
+OUT = RESULTS.with_suffix("")
 RECOVERED_SEEDS = (0,)  # a cell with recovery takes ten times as long
 
 
@@ -85,7 +87,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None:
-    """`compress.json`, `compress.md` and the plot."""
+    """`compress.json` and the plot beside docs/results.md, and the tables in it."""
     asked = harness.asked()
     rows = collect(harness, cells, asked)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -112,8 +114,9 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
         accuracy_table(plain, ["ours", *(m.name for m in ABLATIONS)], ABLATED),
         "### Every row", detail_table(plain),
     ]  # fmt: skip
-    text = "\n\n".join(parts) + "\n"
-    (args.out / "compress.md").write_text(text)
+    text = "\n\n".join(parts)
+    if args.out == OUT:
+        write_results("compress", text)
     print(text)
 
 
@@ -123,7 +126,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", type=Path, default=Path("models/shapes-llava"))
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/compress"), help="cells")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="report")
+    parser.add_argument("--out", type=Path, default=OUT, help="plot and JSON")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD",
                         help=f"of {', '.join(METHODS)}")  # fmt: skip
     parser.add_argument(

@@ -26,7 +26,7 @@ from compressor.scoring import LayerScores
 from compressor.training import Batches
 
 DATASETS = ("easy-vqa", "drawn-text", "drawn-scenes")
-CALIBRATION_SAMPLES = 384
+CALIBRATION_SAMPLES = 1024
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Every contender runs on one core; the fake engine and the load generator share another one. Cases: one
 client and 32, a body of 1 KB and one with a picture of 300 KB; the first token of a stream; 1,000
-streams at one time; growth of memory. Writes runs/bench/gateway.json.
+streams at one time; growth of memory. Writes runs/bench/gateway.json and, but for --quick and --only,
+its table in docs/results.md.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from rich.table import Table
 
 from bench.gateway import contenders
 from bench.gateway.contenders import Contender
+from bench.machine import describe
+from bench.page import markdown, write_results
 from service.keys import KeyStore
 from service.settings import Settings
 from service.store import EmbeddedValkey
@@ -243,7 +246,10 @@ def main() -> None:
     report |= {"pinned": contenders.PINNED, "scale": args.scale, "time": started_at}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
-    Console().print(build_table(report))
+    table = build_table(report)
+    Console().print(table)
+    if not args.quick and not args.only:
+        write_results("gateway", f"{markdown(table)}\n\n{describe()}.")
 
 
 if __name__ == "__main__":

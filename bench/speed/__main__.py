@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
+from bench.machine import describe
+from bench.page import markdown, write_results
 from bench.speed.cases import Case, Shapes, cases, compare, flops_by_part, seconds_by_part
 from bench.speed.models import SIZES, Size, model_config, write_model
 from bench.speed.prediction import predict
 from bench.speed.rivals import Rivals, rivals
-from bench.speed.show import show
+from bench.speed.show import prediction, tables
 from bench.speed.transfer import transfer
 from compressor import pipeline
 from compressor.checkpoint import read_config, write_json
@@ -189,7 +192,10 @@ def main() -> None:
     write_json(path, report)
     if not args.no_prediction:
         write_json(path, report := {**report, "prediction": checked_prediction(args)})
-    show(report)
+    shown, sentence = tables(report), prediction(report)
+    Console().print(*shown, sentence)
+    if name == "default":
+        write_results("speed", f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.")
 
 
 def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,29 +1,30 @@
-"""The benchmark's tables for a terminal."""
+"""The benchmark's tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 
-def show(report: dict[str, Any]) -> None:
-    """Print all that was measured."""
-    console = Console()
-    console.print(_cases(report))
-    for name, case in report["cases"].items():
-        console.print(_parts(name, case))
+def tables(report: dict[str, Any]) -> list[Table]:
+    """A table of the cases, and one for each with its parts."""
+    return [_cases(report), *(_parts(name, case) for name, case in report["cases"].items())]
+
+
+def prediction(report: dict[str, Any]) -> str:
+    """One sentence on the latency check; empty where it was left out."""
     found = report.get("prediction", {})
     if "error" in found:
-        console.print(f"latency table, {found['model']}: {found['error']}")
-    elif found:
-        low, high = found["measured_range"]
-        console.print(
-            f"latency table, {found['model']}: asked {found['asked']:g}, predicted "
-            f"{found['predicted']:.3f}, measured {found['measured']:.3f} [{low:.3f}, {high:.3f}] of "
-            f"the original's {1e3 * found['original_s']:.1f} ms"
-        )
+        return f"Latency table, {found['model']}: {found['error']}"
+    if not found:
+        return ""
+    low, high = found["measured_range"]
+    return (
+        f"Latency table, {found['model']}: asked {found['asked']:g}, predicted "
+        f"{found['predicted']:.3f}, measured {found['measured']:.3f} [{low:.3f}, {high:.3f}] of "
+        f"the original's {1e3 * found['original_s']:.1f} ms."
+    )
 
 
 def _cases(report: dict[str, Any]) -> Table:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from bench.page import placed
 from tests.faults.figures import DIRECTORY, Figures, kept
 from tests.support.servers import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN = "<!-- figures: python -m tests.faults.report --write -->"
-END = "<!-- end of figures -->"
 HEAD = "| fault | back to normal | answers | lost | slowest | streams | ended with an error event |"
 
 
@@ -27,19 +26,6 @@ def table(figures: Sequence[Figures]) -> str:
         for one in figures
     ]
     return "\n".join([HEAD, "|---|" + "---:|" * 6, *rows, "", _where(figures)])
-
-
-def placed(page: str, content: str) -> str:
-    """The page with what stands between the two marks replaced. Pure.
-
-    Raises:
-        ValueError: the page lacks a mark.
-    """
-    before, _, rest = page.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise ValueError(f"{PAGE.name} has no marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
 def _where(figures: Sequence[Figures]) -> str:
@@ -68,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"There are no figures in {DIRECTORY}; run make test-faults first.\n")
         return 1
     if "--write" in arguments:
-        PAGE.write_text(placed(PAGE.read_text(), table(figures)))
+        PAGE.write_text(placed(PAGE.read_text(), "figures", table(figures)))
     else:
         sys.stdout.write(table(figures) + "\n")
     return 0

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.cost import SIZES, TEXT_TOKENS, VISUAL_TOKENS, exponent, run, summary
+from bench.cost import SIZES, TEXT_TOKENS, VISUAL_TOKENS, exponent, run, sentence, summary, table
 
 
 def row(params: float, seconds: float, peak: float) -> dict[str, Any]:
     return {
         "params": params, "weight_bytes": 2 * params, "total_s": seconds, "peak_memory_bytes": peak,
+        "seconds": {"score": seconds / 2, "calibrate": seconds / 3, "export": 0.0, "prune": 1.0},
     }  # fmt: skip
 
 
@@ -56,3 +57,10 @@ def test_sizes_that_are_done_are_kept_unless_they_changed(tmp_path: Path) -> Non
     out.write_text(json.dumps(content))
     run(["15M", "60M"], out, measured)
     assert asked[3:] == ["15M"]
+
+
+def test_the_table_names_the_longest_stages_and_the_sentence_the_exponents() -> None:
+    measured = {"15M": row(15e6, 10, 0.5e9), "60M": row(60e6, 40, 1e9)}
+    content = {"measured": measured, "summary": summary(measured)}
+    assert list(table(content).columns[2].cells)[1] == "score 20 s, calibrate 13 s, prune 1 s"
+    assert sentence(content) == ("Seconds grow as parameters to the 1.00, peak memory to the 0.50.")

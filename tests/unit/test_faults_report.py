@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.faults.figures import Figures, Machine
-from tests.faults.report import BEGIN, END, placed, table
+from tests.faults.report import table
 
 MACHINE = Machine(cores=2, system="Linux x86_64", load_average=7.0, when="2026-01-01 00:00 UTC")
 FAULT = Figures("kill -9", 1.25, 10, 0, 0.5, 5, 1, remark="seen in 1 s", machine=MACHINE)
@@ -14,14 +12,3 @@ def test_every_fault_is_a_row_and_the_machine_is_named() -> None:
     assert "| kill -9 (seen in 1 s) | 1.2 s | 10 | 0 | 0.5 s | 5 | 1 |" in text
     assert "| other |  |  | 0 |  |  |  |" in text
     assert "2 core(s) (Linux x86_64), with a load average of 7 to 7" in text
-
-
-def test_only_what_stands_between_the_marks_is_replaced() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert placed(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    assert placed(placed(page, "new"), "newer").count(BEGIN) == 1
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="no marks"):
-        placed("text", "new")

@@ -32,13 +32,14 @@ def test_the_task_loss_of_a_trained_model_is_small_and_that_of_wrong_answers_lar
     assert wrong > 1
 
 
-def test_padding_does_not_count_in_the_distance() -> None:
-    wanted, used = torch.ones(1, 3, 4), torch.tensor([[True, True, False]])
+def test_the_distance_counts_where_answers_are_decided_and_nowhere_else() -> None:
+    """Of four positions the second and third decide the tokens after them."""
+    wanted, answers = torch.ones(1, 4, 4), torch.tensor([[False, True, True]])
     hidden = wanted.clone()
-    hidden[0, 2] = 99
-    assert float(relative_distance(hidden, wanted, used)) == 0
-    hidden[0, 0] = 0
-    assert float(relative_distance(hidden, wanted, used)) == pytest.approx(0.5)
+    hidden[0, [0, 3]] = 99
+    assert float(relative_distance(hidden, wanted, answers)) == 0
+    hidden[0, 1] = 0
+    assert float(relative_distance(hidden, wanted, answers)) == pytest.approx(0.5)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
