@@ -44,19 +44,20 @@ class _Pair:
         """
         spec, attention = self.spec, self.spec.attention
         after = [spec.ffn_norm] if attention else []
-        in_attention = paths[0] in spec.projections
-        reads = paths[0] if paths[0] in spec.reading else spec.ffn_inputs[0]
+        in_attention, reading = paths[0] in spec.projections, paths[0] in spec.reading
+        # Of the original no more is computed than the targets need; of its output, all.
+        needed = [paths[0]] if reading else after if in_attention else []
         for i in range(len(self.stream)):
             theirs, output = look(
                 self.original, self.original_stream.read(i), self.original_stream.other(i),
-                *after, reads,
+                *needed, stop=bool(needed),
             )  # fmt: skip
             hidden = self.stream.read(i)
             seen = [paths[0]] if in_attention else [*after, paths[0]]
             ours, _ = look(self.block, hidden, self.stream.other(i), *seen, stop=True)
-            if paths[0] in spec.reading:
+            if reading:
                 with torch.inference_mode():
-                    targets = [linear_at(self.original, p)(theirs[reads]) for p in paths]
+                    targets = [linear_at(self.original, p)(theirs[paths[0]]) for p in paths]
             elif in_attention:
                 targets = [theirs[spec.ffn_norm] - hidden]
             else:
