@@ -43,7 +43,7 @@ def create(
 ) -> None:
     """Make a key and print it: it is stored hashed, and cannot be shown again.
 
-    Limits hold for each gateway process.
+    Limits hold for all gateways together.
     """
     with service_errors():
         unknown = [value for value in scope if value not in SCOPES]

@@ -116,7 +116,8 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     ]  # fmt: skip
     text = "\n\n".join(parts)
     if args.out == OUT:
-        write_results("compress", text)
+        picture = "![Accuracy against FLOPs, a line a method](results/pareto.svg)"
+        write_results("compress", f"{picture}\n\n{text}")
     print(text)
 
 
