@@ -173,13 +173,12 @@ def build_table(report: dict[str, Any]) -> Table:
     base = direct["first token"]["p50_s"]
     row = [f"{1e3 * (first[n] - base):.2f} ms" if first[n] else "-" for n in names]
     table.add_row("added to the first token, p50", *row)
-    for label, key, value in (
-        ("streams at once", "streams", lambda f: f"{f['at_once']}, {f['errors']} errors"),
-        ("growth of memory", "growth_bytes", lambda f: f"{f / 2**20:+.1f} MiB"),
-    ):
-        row = [value(found[key]) if found.get(key) is not None else "-"
-               for found in report["contenders"].values()]  # fmt: skip
-        table.add_row(label, *row)
+    streams = [found["streams"] for found in report["contenders"].values()]
+    table.add_row("streams at once", *(f"{f['at_once']}, {f['errors']} errors" for f in streams))
+    grown = [found.get("growth_bytes") for found in report["contenders"].values()]
+    table.add_row(
+        "growth of memory", *("-" if g is None else f"{g / 2**20:+.1f} MiB" for g in grown)
+    )
     return table
 
 
