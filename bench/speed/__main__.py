@@ -179,7 +179,7 @@ def main() -> None:
         "--threads", type=int, default=this_machine().cores, help="of an engine on a CPU"
     )
     parser.add_argument("--no-prediction", action="store_true", help="leave out the latency check")
-    parser.add_argument("--latency", type=float, default=0.6, help="share of the latency check")
+    parser.add_argument("--latency", type=float, default=0.85, help="share of the latency check")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--tiny", action="store_true", help="a minute or two, to see that it works")
     kind.add_argument("--gpu", action="store_true", help="LLaVA-1.5-7B's shape, on CUDA")
