@@ -7,14 +7,23 @@ import platform
 from pathlib import Path
 
 
-def describe() -> str:
-    """Cores, processor model, what it computes in bf16, memory, and GPUs if there are any."""
+def _cpuinfo() -> list[str]:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "")
+    return info.read_text().splitlines() if info.exists() else []
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; without, it is slower than float32."""
+    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def describe() -> str:
+    """Cores, processor model, whether it computes in bf16, and memory."""
+    lines = [line for line in _cpuinfo() if line.startswith("model name")]
+    names = [line.split(":", 1)[1].strip() for line in lines]
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    bf16 = "with" if "avx512_bf16" in flags or "amx_bf16" in flags else "without"
+    bf16 = "with" if has_bf16() else "without"
     cores = len(os.sched_getaffinity(0))
     return (
         f"{cores} cores of {names[0] if names else platform.processor()}, {bf16} bf16 instructions, "

@@ -72,20 +72,24 @@ class Training(Section):
 
 
 class Recovery(Section):
-    """Training of the compressed model: task loss + L2 on the original's final hidden states."""
+    """Training of the compressed model: L2 on the original's hidden states, and the task's loss."""
 
     steps: Annotated[int, Field(ge=0)] = 0
     """0 = none."""
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    """Of the compressed model's weights."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Of the compressed model's weights, at its peak."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Questions a step."""
     samples: Annotated[int, Field(ge=8)] = 4096
     """Questions of the calibration datasets' training splits to train on."""
     hidden_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the L2 term, which is relative to the original's energy."""
-    task_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the L2 on the final hidden states, relative to the original's energy."""
+    layer_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the same behind every layer of the language model, at every position; the mean."""
+    task_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the answers' cross-entropy."""
+    bf16: bool = False
+    """Matrix products in bf16, weights in float32: twice as fast where the processor has them."""
 
 
 class Recipe(Section):

@@ -59,9 +59,14 @@ class Batches:
 
 def final_hidden(model: nn.Module, batch: Batch) -> Tensor:
     """(B, T, width): the decoder's last hidden states, behind its final norm."""
+    return all_hidden(model, batch, only_last=True)[-1]
+
+
+def all_hidden(model: nn.Module, batch: Batch, *, only_last: bool = False) -> tuple[Tensor, ...]:
+    """(B, T, width) each: the decoder's input, its stream behind each layer, the last normed."""
     decoder: Any = model.get_submodule("model")
-    hidden: Tensor = decoder(**batch.arguments, use_cache=False).last_hidden_state
-    return hidden
+    output = decoder(**batch.arguments, use_cache=False, output_hidden_states=not only_last)
+    return (output.last_hidden_state,) if only_last else tuple(output.hidden_states)
 
 
 def task_loss(model: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import AutoProcessor
 
 from bench.compress.context import DATASETS, Context
 from bench.compress.methods import METHODS
+from bench.machine import has_bf16
 from compressor.checkpoint import sha256_of
 from compressor.errors import BudgetError
 from compressor.evaluate.datasets import Example, examples
@@ -22,7 +23,7 @@ from compressor.evaluate.runner import score_examples
 from compressor.heal import make_optimizer, recover
 from compressor.recipe import Recovery
 
-RECOVERY = Recovery(steps=300, learning_rate=5e-4, batch=24, samples=6000)
+RECOVERY = Recovery(steps=300, learning_rate=1e-4, batch=16, samples=6000, bf16=has_bf16())
 _EVALUATION_SEED = 2026
 
 

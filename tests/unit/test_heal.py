@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from compressor.evaluate.datasets import examples
-from compressor.heal import relative_distance
+from compressor.heal import make_optimizer, recover, relative_distance
 from compressor.loading import load
-from compressor.training import Batches, final_hidden, task_loss, warmup_cosine
+from compressor.recipe import Recovery
+from compressor.training import Batches, all_hidden, final_hidden, task_loss, warmup_cosine
 
 BUNDLED = Path(__file__).parents[2] / "models" / "shapes-llava"
 
@@ -32,14 +33,38 @@ def test_the_task_loss_of_a_trained_model_is_small_and_that_of_wrong_answers_lar
     assert wrong > 1
 
 
-def test_the_distance_counts_where_answers_are_decided_and_nowhere_else() -> None:
-    """Of four positions the second and third decide the tokens after them."""
-    wanted, answers = torch.ones(1, 4, 4), torch.tensor([[False, True, True]])
+def test_the_distance_counts_only_positions_that_count() -> None:
+    wanted, counted = torch.ones(1, 4, 4), torch.tensor([[False, True, True, False]])
     hidden = wanted.clone()
     hidden[0, [0, 3]] = 99
-    assert float(relative_distance(hidden, wanted, answers)) == 0
+    assert float(relative_distance(hidden, wanted, counted)) == 0
     hidden[0, 1] = 0
-    assert float(relative_distance(hidden, wanted, answers)) == pytest.approx(0.5)
+    assert float(relative_distance(hidden, wanted, counted)) == pytest.approx(0.5)
+
+
+def test_recovery_brings_a_disturbed_model_nearer_to_its_teacher() -> None:
+    """In final states where answers are decided, and behind the layers before."""
+    settings = Recovery(steps=16, learning_rate=1e-4, batch=4)
+    teacher, student = (load(BUNDLED, dtype=torch.float32) for _ in range(2))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in student.get_submodule("model.language_model").parameters():
+            noise = torch.randn_like(parameter) * parameter.std(correction=0)
+            parameter.add_(noise, alpha=0.5)
+    before = _gaps(student, teacher)
+    recover(student, teacher, _batches(), settings, make_optimizer(student, settings))
+    after = _gaps(student, teacher)
+    assert after[0] < 0.7 * before[0]
+    assert after[1] < before[1]
+
+
+def _gaps(student: torch.nn.Module, teacher: torch.nn.Module) -> tuple[float, float]:
+    """Relative distances of a held-out batch: of final states at answers, of the fourth layer."""
+    batch = _batches().at(1000)
+    with torch.no_grad():
+        ours, theirs = all_hidden(student, batch), all_hidden(teacher, batch)
+    final = relative_distance(ours[-1][:, :-1], theirs[-1][:, :-1], batch.answers)
+    return float(final), float(relative_distance(ours[4], theirs[4], batch.used))
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
