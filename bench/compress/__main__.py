@@ -100,13 +100,14 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
         "rows": [row.to_json() for row in rows],
     }  # fmt: skip
     (args.out / "compress.json").write_text(json.dumps(content, indent=1) + "\n")
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in cells if harness.has(cell)})))
     plain = [row for row in rows if not row.recovered]
     main_methods = [m.name for m in (*BASELINES, *OWN)]
     plot(rows, main_methods, mean, args.out / "pareto.svg")
     parts = [
         f"Original: {100 * mean:.2f} (" + ", ".join(f"{k} {100 * v:.2f}" for k, v in accuracy.items())
-        + f"). {args.samples} questions of each test split, seeds {', '.join(map(str, args.seeds))}; "
-        f"in brackets the lowest and highest seed. {describe()}.",
+        + f"). {args.samples} questions of each test split, seeds {seeds}; "
+        f"in brackets the lowest and highest seed, - is not run yet. {describe()}.",
         "### Without recovery", accuracy_table(plain, main_methods, args.budgets),
         f"### With recovery ({RECOVERY.steps} steps)",
         detail_table([row for row in rows if row.recovered]),
