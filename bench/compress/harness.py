@@ -23,7 +23,7 @@ from compressor.evaluate.runner import score_examples
 from compressor.heal import make_optimizer, recover
 from compressor.recipe import Recovery
 
-RECOVERY = Recovery(steps=300, learning_rate=1e-4, batch=16, samples=6000, bf16=has_bf16())
+RECOVERY = Recovery(steps=500, learning_rate=2e-4, batch=16, samples=6000, bf16=has_bf16())
 _EVALUATION_SEED = 2026
 
 
