@@ -105,8 +105,12 @@ def serve(
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the table.")] = False,
     model: Annotated[Path, typer.Option(help="The original to compress.")] = BUNDLED_MODEL,
-    flops: Annotated[float, typer.Option(help="Share of the original's FLOPs to keep.")] = 0.5,
-    samples: Annotated[int, typer.Option(help="Questions asked of each model.")] = 300,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="YAML or JSON file, or inline.")
+    ] = "flops: 0.5",
+    samples: Annotated[
+        int, typer.Option(help="Questions of each of the recipe's evaluation datasets.")
+    ] = 300,
 ) -> None:
     """Serve the bundled model, compress it over HTTP, and compare the two on held-out questions.
 
@@ -114,11 +118,13 @@ def demo(
     """
     with service_errors(), errors_in_one_sentence():
         settings = read_settings(run_dir=Path("runs/demo"), auth="off", evaluate_finished=False)
+        from compressor.recipe import read_recipe
         from service.demo.run import run_demo
 
         run_demo(
-            settings, model, flops=flops, samples=samples, once=once, stopped=stop_on_signals()
-        )
+            settings, model, recipe=read_recipe(recipe), samples=samples, once=once,
+            stopped=stop_on_signals(),
+        )  # fmt: skip
 
 
 def main() -> None:

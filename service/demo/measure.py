@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from compressor.evaluate.datasets import Example
-from compressor.evaluate.metrics import bootstrap
-from service.demo.client import Answer, ServiceClient
+from compressor.evaluate.metrics import Interval, bootstrap, mean_difference
+from service.demo.client import ServiceClient
 
 BLOCK = 50  # questions of one model before the other has its turn
 CONCURRENCY = 8
@@ -19,39 +20,50 @@ LATENCY_BLOCK = 10
 
 async def compare(
     client: ServiceClient,
-    names: Sequence[str],
-    dataset: str,
-    asked: Sequence[Example],
+    names: tuple[str, str],
+    asked: Mapping[str, Sequence[Example]],
     *,
     latency_samples: int,
     advance: Callable[[float], None],
-) -> list[dict[str, Any]]:
-    """Accuracy, latency and throughput of each model.
+) -> tuple[list[dict[str, Any]], Interval]:
+    """Accuracy, latency and throughput of each model; the second's mean accuracy less the first's.
 
     Latency is that of one request at a time; throughput that of `CONCURRENCY` clients, the median
     over blocks. Every block is asked of each model in turn.
+
+    Args:
+        client: asks.
+        names: the original and the compressed model.
+        asked: questions by dataset.
+        latency_samples: how many of them, of all datasets in turn, are asked one at a time.
+        advance: hears the share that is done.
     """
-    answers: dict[str, list[Answer]] = {name: [] for name in names}
+    scores: dict[str, dict[str, list[float]]] = {n: {d: [] for d in asked} for n in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     latencies: dict[str, list[float]] = {name: [] for name in names}
-    await _warm_up(client, names, asked)
-    total = latency_samples + len(asked)
+    mixed = [each for row in zip_longest(*asked.values()) for each in row if each is not None]
+    await _warm_up(client, names, mixed)
+    total = latency_samples + len(mixed)
     for start in range(0, latency_samples, LATENCY_BLOCK):
-        block = asked[start : start + LATENCY_BLOCK]
+        block = mixed[start : start + LATENCY_BLOCK]
         for name in names:
             alone, _ = await client.ask_all(name, block, concurrency=1)
             latencies[name] += [answer.latency_s for answer in alone]
         advance((start + len(block)) / total)
-    for start in range(0, len(asked), BLOCK):
-        block = asked[start : start + BLOCK]
-        for name in names:
-            found, seconds = await client.ask_all(name, block, concurrency=CONCURRENCY)
-            answers[name] += found
-            rates[name].append(len(block) / seconds)
-        advance((latency_samples + start + len(block)) / total)
+    done = latency_samples
+    for dataset, questions in asked.items():
+        for start in range(0, len(questions), BLOCK):
+            part = questions[start : start + BLOCK]
+            for name in names:
+                found, seconds = await client.ask_all(name, part, concurrency=CONCURRENCY)
+                scores[name][dataset] += [answer.score for answer in found]
+                rates[name].append(len(part) / seconds)
+            done += len(part)
+            advance(done / total)
+    groups = {dataset: [each.group for each in questions] for dataset, questions in asked.items()}
     return [
         {
-            "accuracy": {dataset: bootstrap([a.score for a in answers[name]]).to_json()},
+            "accuracy": {d: bootstrap(given).to_json() for d, given in scores[name].items()},
             "latency_s": {
                 "p50": float(np.percentile(latencies[name], 50)),
                 "p95": float(np.percentile(latencies[name], 95)),
@@ -59,7 +71,7 @@ async def compare(
             "throughput_rps": statistics.median(rates[name]),
         }
         for name in names
-    ]
+    ], mean_difference(scores[names[0]], scores[names[1]], groups=groups)
 
 
 async def _warm_up(client: ServiceClient, names: Sequence[str], asked: Sequence[Example]) -> None:

@@ -7,17 +7,20 @@ from typing import Any
 
 from rich.table import Table
 
+from compressor.evaluate.metrics import Interval
+
 _FLOPS = ("vision", "projector", "prefill", "decode_token")
 
 
 def build_report(
-    models: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]]
+    models: Sequence[dict[str, Any]], measured: Sequence[dict[str, Any]], difference: Interval
 ) -> dict[str, Any]:
-    """`original`, `compressed` and `ratios` (compressed over original).
+    """`original`, `compressed`, `ratios` (compressed over original), `accuracy_difference`.
 
     Args:
         models: the two models as `/v1/models` describes them, the original first.
         measured: what `compare` measured of them.
+        difference: of the mean over datasets, compressed less original, paired by question.
     """
     sides = [
         {
@@ -42,7 +45,8 @@ def build_report(
         "latency_s": {q: b["latency_s"][q] / a["latency_s"][q] for q in ("p50", "p95")},
         "throughput_rps": b["throughput_rps"] / a["throughput_rps"],
     }
-    return {"original": a, "compressed": b, "ratios": ratios}
+    found = {"original": a, "compressed": b, "ratios": ratios}
+    return {**found, "accuracy_difference": difference.to_json()}
 
 
 def prompt_flops(side: dict[str, Any]) -> float:
@@ -73,6 +77,9 @@ def build_table(report: dict[str, Any]) -> Table:
         cells = [_interval(side["accuracy"][dataset]) for side in (a, b)]
         n = a["accuracy"][dataset]["n"]
         table.add_row(f"accuracy, {dataset} (n={n})", *cells, f"{ratio:.3f}")
+    found = report["accuracy_difference"]
+    interval = f"{found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+    table.add_row("accuracy, mean: difference", "", interval, "")
     for q in ("p50", "p95"):
         cells = [f"{side['latency_s'][q] * 1000:.1f} ms" for side in (a, b)]
         table.add_row(f"latency, {q}", *cells, f"{ratios['latency_s'][q]:.3f}")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.progress import (
 
 from compressor.evaluate.datasets import Example, examples
 from compressor.evaluate.endpoint import chat_request
+from compressor.recipe import Recipe
 from service.demo.client import ServiceClient
 from service.demo.measure import compare
 from service.demo.report import build_report, build_table
@@ -31,7 +32,6 @@ from service.settings import Settings
 from service.supervisor import Supervisor, check_port, lock_directory
 from service.telemetry import configure_logging
 
-DATASET = "easy-vqa"
 SEED = 2026  # of the questions asked here; the job's own evaluation draws others
 LATENCY_SAMPLES = 100
 
@@ -40,7 +40,7 @@ def run_demo(
     settings: Settings,
     model: Path,
     *,
-    flops: float,
+    recipe: Recipe,
     samples: int,
     once: bool,
     stopped: threading.Event,
@@ -62,14 +62,17 @@ def run_demo(
         console.print(f"Gateway {settings.gateway_url}  ·  logs {settings.run_dir}/logs")
         keeper = threading.Thread(target=supervisor.run, args=(stopped,), daemon=True)
         keeper.start()
-        asked = examples(DATASET, "test", samples=samples, seed=SEED)
-        session = _session(settings, entry.name, flops, asked, console)
+        asked = {
+            name: examples(name, "test", samples=samples, seed=SEED)
+            for name in recipe.evaluation.datasets
+        }
+        session = _session(settings, entry.name, recipe, asked, console)
         report = _run_until(stopped, session)
         if report is not None:
             write_report(settings.run_dir / "report.json", report)
             console.print(build_table(report))
             if not once:
-                _invite(console, settings, report, asked[0])
+                _invite(console, settings, report, next(iter(asked.values()))[0])
                 stopped.wait()
     finally:
         stopped.set()
@@ -107,7 +110,11 @@ def _run_until(
 
 
 async def _session(
-    settings: Settings, name: str, flops: float, asked: list[Example], console: Console
+    settings: Settings,
+    name: str,
+    recipe: Recipe,
+    asked: Mapping[str, Sequence[Example]],
+    console: Console,
 ) -> dict[str, Any]:
     """What a client does: wait, compress, wait, ask both."""
     bar = Progress(
@@ -125,16 +132,18 @@ async def _session(
         client = ServiceClient(settings.gateway_url, http)
         with bar:
             await _wait_ready(client, name, settings, bar)
-            record = await client.submit(name, {"flops": flops})
+            given = recipe.model_dump(mode="json", exclude_unset=True)
+            record = await client.submit(name, given)
             compressed = await _follow_job(client, record["id"], bar)
             await _wait_ready(client, compressed, settings, bar)
-            task = bar.add_task(f"ask both {len(asked)} questions", total=1.0)
-            measured = await compare(
-                client, (name, compressed), DATASET, asked, latency_samples=LATENCY_SAMPLES,
+            number = sum(map(len, asked.values()))
+            task = bar.add_task(f"ask both {number} questions", total=1.0)
+            measured, difference = await compare(
+                client, (name, compressed), asked, latency_samples=LATENCY_SAMPLES,
                 advance=lambda share: bar.update(task, completed=share),
             )  # fmt: skip
         models = await client.models()
-    return build_report((models[name], models[compressed]), measured)
+    return build_report((models[name], models[compressed]), measured, difference)
 
 
 async def _wait_ready(client: ServiceClient, name: str, settings: Settings, bar: Progress) -> None:
