@@ -88,6 +88,19 @@ def positions_of(spec: TowerSpec, fixed: FixedFlops, text_tokens: int) -> int:
     return fixed.visual_tokens + (text_tokens if spec.name == "language" else 0)
 
 
+def kv_values(specs: Sequence[TowerSpec], shapes: Mapping[Tower, Sequence[LayerShape]]) -> int:
+    """Numbers that the language model's KV cache holds for a position (a tower that is absent is dense).
+
+    Keys and values of every KV head that stays; low rank changes nothing here.
+    """
+    return sum(
+        2 * spec.head_dim * len(shape.kv_heads)
+        for spec in specs
+        if spec.name == "language"
+        for shape in shapes.get(spec.name) or [spec.dense_layer()] * spec.used_layers
+    )
+
+
 def request_flops(
     specs: Sequence[TowerSpec],
     shapes: Mapping[Tower, Sequence[LayerShape]],

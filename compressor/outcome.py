@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from compressor.checkpoint import Tower
 from compressor.export import Candidate
-from compressor.flops import RequestFlops, request_flops
+from compressor.flops import RequestFlops, kv_values, request_flops
 from compressor.inspect import count_parameters
 from compressor.job import Job
 from compressor.measure import evaluate_pair
@@ -28,6 +28,7 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
             sum(count_parameters(p) for p in directory.glob("*.safetensors")),
             sum(p.stat().st_size for p in directory.glob("*.safetensors")),
             count_flops(job, towers),
+            kv_values(job.specs, towers),
             measured,
             planned_seconds(job, towers),
         )

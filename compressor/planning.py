@@ -37,7 +37,9 @@ def make(
     if job.recipe.scheme == "trained":
         heads_only = _allocated(job, scores, cost, target, share, low_rank_attention=False)
         scores = _settled(job, scores, heads_only, cost)
-    return _allocated(job, scores, cost, target, share)
+    return _allocated(
+        job, scores, cost, target, share, low_rank_attention=job.recipe.low_rank_attention
+    )
 
 
 def _allocated(
@@ -47,7 +49,7 @@ def _allocated(
     target: TargetKind,
     share: float,
     *,
-    low_rank_attention: bool = True,
+    low_rank_attention: bool,
 ) -> Plan:
     return make_plan(
         job.specs,

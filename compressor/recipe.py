@@ -111,6 +111,9 @@ class Recipe(Section):
     layout: Layout = "adaptive"
     """`uniform`: the same shape in every layer of a tower, no ranks; loads without this package."""
     scope: Scope = Scope()
+    low_rank_attention: bool = True
+    """Attention's matrices may be factored too. `false` cuts attention by whole heads only, so that the
+    KV cache and its reading shrink with it, at some cost in accuracy."""
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
     training: Training = Training()

@@ -17,6 +17,7 @@ def rows(report: Report) -> list[tuple[str, float, float]]:
         ("FLOPs, projector", a.flops.projector, b.flops.projector),
         ("FLOPs, LLM prefill", a.flops.prefill, b.flops.prefill),
         ("FLOPs, one decoded token", a.flops.decode_token, b.flops.decode_token),
+        ("KV cache, numbers a position", a.kv_values, b.kv_values),
     ]
     if a.latency_s is not None and b.latency_s is not None:
         found.append(("latency of a request, ms", 1000 * a.latency_s, 1000 * b.latency_s))

@@ -28,6 +28,8 @@ class Side:
     bytes: int
     """Of its weights' files."""
     flops: RequestFlops
+    kv_values: int
+    """Numbers in the KV cache for a position."""
     accuracy: dict[str, Interval]
     latency_s: float | None = None
     """Of the reference request, where the target was a latency; None = not measured."""
@@ -38,6 +40,7 @@ class Side:
             "params": self.params,
             "bytes": self.bytes,
             "flops": self.flops.to_json(),
+            "kv_values": self.kv_values,
             "accuracy": {name: interval.to_json() for name, interval in self.accuracy.items()},
         }
         return found if self.latency_s is None else found | {"latency_s": self.latency_s}

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from compressor import load
 from compressor.checkpoint import Compression, read_config
 from compressor.families import family_of
-from compressor.flops import matrix_flops, request_flops
+from compressor.flops import kv_values, matrix_flops, request_flops
 from models.training.architecture import IMAGE_TOKENS
 from tests.support.random_vlm import Towers, uneven_towers, write_random_llava
 
@@ -53,6 +53,24 @@ def test_the_count_is_that_of_a_profiler(
     )
     rotary = profiled_in(profiler, "rotary_emb")
     assert counted.prompt == profiler.get_total_flops() - unused - rotary
+
+
+@pytest.mark.parametrize(("towers", "kv_heads"), [(None, 2), (uneven_towers(2), 2)])
+def test_the_kv_cache_is_counted_as_transformers_fills_it(
+    towers: Towers | None, kv_heads: int, tmp_path: Path
+) -> None:
+    model_dir = tmp_path / "model"
+    write_random_llava(model_dir, towers, kv_heads=kv_heads)
+    config = read_config(model_dir)
+    compression = Compression.of_config(config)
+    shapes = compression.towers if compression else {}
+
+    model: Any = load(model_dir)
+    with torch.inference_mode():
+        cache = model(input_ids=torch.arange(1, 8)[None], use_cache=True).past_key_values
+
+    held = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert kv_values(family_of(config).towers(config), shapes) == held / 7
 
 
 def profiled_in(profiler: FlopCounterMode, part: str) -> int:

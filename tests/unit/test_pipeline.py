@@ -176,6 +176,17 @@ def test_learned_gates_settle_the_heads_and_ranks_are_allocated_around_them(
     load(out)
 
 
+def test_attention_is_cut_by_whole_heads_only_where_the_recipe_says_so(
+    original: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "heads"
+    report = compress(original, parse_recipe({**RECIPE, "low_rank_attention": False}), target)
+    layers = [layer for tower in read_plan(target).towers.values() for layer in tower]
+    assert not any(layer.attention_ranks for layer in layers)
+    assert report.compressed.flops.prompt <= 0.5 * report.original.flops.prompt
+    assert report.compressed.kv_values < report.original.kv_values
+
+
 def test_compensation_brings_a_trained_model_nearer_to_its_original(tmp_path: Path) -> None:
     """A very stiff ridge leaves what is kept as it was: the same cut without compensation."""
     recipe = {"flops": 0.5, "calibration": {"samples": 32}, "evaluation": {"samples": 0}}

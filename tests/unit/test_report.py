@@ -27,7 +27,8 @@ OPEN = {"meta", "i", "br", "hr", "img", "link"}
 def side(scale: float, *, latency_s: float | None = None) -> Side:
     flops = RequestFlops(1e9 * scale, 1e7, 2e9 * scale, 2e7 * scale, 64, 25)
     accuracy = {"easy-vqa": Interval(0.9, 0.85, 0.95, 100)}
-    return Side(int(1e7 * scale), int(2e7 * scale), flops, accuracy, latency_s)
+    kv_values = int(4096 * scale)
+    return Side(int(1e7 * scale), int(2e7 * scale), flops, kv_values, accuracy, latency_s)
 
 
 def report(model: str = "tiny", *, latency: bool = False) -> Report:
