@@ -14,8 +14,8 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev system-tools demo test lint format types contracts unit \
-	integration e2e test-faults test-fuzz bench-compress bench-cost bench-gateway bench-speed \
-	train-model clean dashboards browser screenshots release images docs reference figures
+	integration e2e test-faults test-fuzz bench-beside bench-compress bench-cost bench-gateway \
+	bench-speed train-model clean dashboards browser screenshots release images docs reference figures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-gateway: install-dev ## added latency and throughput beside LiteLLM, vllm-
 
 train-model: install ## train the bundled model, or go on where it was (hours on a CPU)
 	@$(EXEC) env OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.training.train
+
+bench-beside: install-dev ## what clients feel while a job compresses the model that they ask (minutes)
+	@$(EXEC) $(BIN)/python -m bench.beside
 
 bench-cost: install ## cost of compressing against model size (SIZES="15M 60M"; hours for all four)
 	@$(EXEC) $(BIN)/python -m bench.cost $(if $(SIZES),--sizes $(SIZES))

@@ -70,6 +70,11 @@ class ServiceClient:
         """`POST /compress`."""
         return await self._json("POST", "/compress", {"model": model, "recipe": recipe})
 
+    async def job(self, job_id: str) -> dict[str, Any]:
+        """`GET /compress/{job_id}`."""
+        found: dict[str, Any] = await self._json("GET", f"/compress/{job_id}")
+        return found
+
     async def follow(self, job_id: str) -> AsyncIterator[dict[str, Any]]:
         """A job's record, again and again until it is over.
 
@@ -77,7 +82,7 @@ class ServiceClient:
             DemoError: it failed or was cancelled.
         """
         while True:
-            job = await self._json("GET", f"/compress/{job_id}")
+            job = await self.job(job_id)
             yield job
             if job["status"] == "finished":
                 return

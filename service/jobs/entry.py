@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.jobs.giving_way import give_way
 from service.settings import Settings
 
 
@@ -13,6 +14,7 @@ def run_job(job_id: str) -> None:
 
         run_on_ray(job_id, settings)
         return
+    give_way(settings.job_niceness)
     from service.jobs import runner  # torch comes with it
 
     runner.run_job(job_id)

@@ -126,6 +126,17 @@ def test_cancel_ends_the_process_and_leaves_nothing(
     assert outcome(queue, queue.submit("tiny", RECIPE).id).status == "finished"
 
 
+def test_a_job_gives_way_to_serving(
+    queue: JobQueue, runner: GuardedProcess, settings: Settings
+) -> None:
+    job_id = queue.submit("tiny", LONG).id
+    wait_for_stage(queue, job_id, "evaluate")
+    (horse,) = work_horses(runner)
+    niceness = min(19, psutil.Process().nice() + settings.job_niceness)
+    assert horse.nice() == niceness > psutil.Process(runner.pid).nice()
+    queue.cancel(job_id)
+
+
 def test_a_job_whose_process_is_killed_again_and_again_fails_and_is_cleaned_up(
     queue: JobQueue, runner: GuardedProcess, settings: Settings, redis: Redis
 ) -> None:
