@@ -69,7 +69,7 @@ e2e: install-dev ## real vLLM, minutes
 bench-compress: install-dev ## compare all methods at all budgets (hours; goes on where it was; MINUTES=30)
 	@$(EXEC) $(BIN)/python -m bench.compress $(if $(MINUTES),--minutes $(MINUTES))
 
-bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--tiny', '--plan PATH', '--gpu')
+bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--heads', '--tiny', '--gpu')
 	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
 
 test-faults: install-dev ## kill, stop and cut off workers, store and gateway under load, minutes

@@ -1,7 +1,7 @@
 """What clients feel of a compression on the same machine: `make bench-beside`.
 
-One vLLM worker serves the bundled model to `--clients` clients, alone and while a job compresses it, in
-turns; by jobs that do not give way (`INFOPRUNE_JOB_NICENESS=0`) and by jobs that do, the default. Prints
+One vLLM worker serves the bundled model to `--clients` clients, alone and while a job compresses it; in
+turns by jobs that do not give way (`INFOPRUNE_JOB_NICENESS=0`) and by jobs that do, the default. Prints
 a table, leaves `runs/bench/beside.json`, and puts the table into docs/results.md.
 """
 
@@ -86,7 +86,11 @@ def main() -> None:
                 f"{1000 * found.beside.p50_s:.1f} ms, job {found.job_s:.0f} s\n"
             )
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": describe(), "clients": args.clients, "rounds": [asdict(r) for r in rounds]}
+    content = {
+        "machine": describe(),
+        "clients": args.clients,
+        "rounds": [asdict(r) for r in rounds],
+    }
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
     shown = table(rounds, args.clients)
     Console().print(shown)
@@ -133,7 +137,9 @@ async def _measure(settings: Settings, asked: Sequence[Example], clients: int) -
         seconds = asyncio.get_running_loop().time() - started
     # The last block saw the job's end and the new model's worker start.
     during = blocks[:-1] or blocks
-    beside = Felt(*(statistics.median(getattr(b, name) for b in during) for name in Felt.__dataclass_fields__))
+    beside = Felt(
+        *(statistics.median(getattr(b, name) for b in during) for name in Felt.__dataclass_fields__)
+    )
     return Round(settings.job_niceness, alone, beside, seconds)
 
 
@@ -150,7 +156,8 @@ def table(rounds: Sequence[Round], clients: int) -> Table:
         own = [r for r in rounds if r.niceness == niceness]
 
         def ratio(name: str, own: Sequence[Round] = own) -> str:
-            return f"{statistics.median(getattr(r.beside, name) / getattr(r.alone, name) for r in own):.2f}"
+            ratios = [getattr(r.beside, name) / getattr(r.alone, name) for r in own]
+            return f"{statistics.median(ratios):.2f}"
 
         shown.add_row(
             f"niceness {niceness}" + (" (the default)" if niceness else ": does not give way"),

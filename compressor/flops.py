@@ -89,7 +89,7 @@ def positions_of(spec: TowerSpec, fixed: FixedFlops, text_tokens: int) -> int:
 
 
 def kv_values(specs: Sequence[TowerSpec], shapes: Mapping[Tower, Sequence[LayerShape]]) -> int:
-    """Numbers that the language model's KV cache holds for a position (a tower that is absent is dense).
+    """Numbers in the language model's KV cache for a position (a tower that is absent is dense).
 
     Keys and values of every KV head that stays; low rank changes nothing here.
     """

@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     job_attempts: Annotated[int, Field(ge=1)] = 3
     """How often a job is started whose process was killed; it goes on where it was."""
     job_niceness: Annotated[int, Field(ge=0, le=19)] = 10
-    """How far a job gives way to serving on processors that both want, as nice(1) counts; 0: not at all."""
+    """How far a job gives way to serving on processors that both want, as nice(1) counts; 0: not."""
     job_concurrency: Annotated[int, Field(ge=1)] = 1
     """Jobs that this machine's runner works on at a time."""
     job_limit: Annotated[int, Field(ge=1)] | None = None

@@ -4,7 +4,8 @@
     python -m bench.compress --methods ours taylor --budgets 2 --seeds 0 --samples 100
     python -m bench.compress --report                         # only write docs/results.md
 
-Cells are kept in runs/bench/compress, a file each; `--minutes` stops before the next cell.
+Cells are kept in runs/bench/compress, a file each, and with the results, from where another machine
+goes on; `--minutes` stops before the next cell.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 from bench.compress.harness import RECOVERY, Cell, Harness, Outcome, grid
 from bench.compress.methods import ABLATIONS, BASELINES, METHODS, OWN
 from bench.compress.tables import Row, accuracy_table, collect, detail_table, plot
-from bench.machine import describe
 from bench.page import RESULTS, write_results
 
 BUDGETS = (1.5, 2.0, 3.2, 5.0)
@@ -34,7 +34,7 @@ RECOVERED_SEEDS = (0,)  # a cell with recovery takes ten times as long
 def main() -> None:
     """Run what is missing, then write the report."""
     args = _arguments()
-    harness = Harness(args.model, args.runs, args.samples)
+    harness = Harness(args.model, args.runs, args.samples, args.out)
     started = time.monotonic()
     cells = planned(harness, args)
     for cell in cells if not args.report else ():
@@ -90,12 +90,15 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     """`compress.json` and the plot beside docs/results.md, and the tables in it."""
     asked = harness.asked()
     rows = collect(harness, cells, asked)
+    harness.publish(cells)
     args.out.mkdir(parents=True, exist_ok=True)
     original = harness.original()
     accuracy = {name: float(np.mean(s)) for name, s in original.scores.items()}
     mean = float(np.mean(list(accuracy.values())))
+    done = [outcome for cell in cells if (outcome := harness.read(cell)) is not None]
+    machines = sorted({outcome.machine for outcome in done})
     content = {
-        "model": args.model.name, "machine": describe(), "questions_each": args.samples,
+        "model": args.model.name, "machines": machines, "questions_each": args.samples,
         "original": {**accuracy, "mean": mean}, "recovery": RECOVERY.model_dump(),
         "rows": [row.to_json() for row in rows],
     }  # fmt: skip
@@ -107,7 +110,7 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     parts = [
         f"Original: {100 * mean:.2f} (" + ", ".join(f"{k} {100 * v:.2f}" for k, v in accuracy.items())
         + f"). {args.samples} questions of each test split, seeds {seeds}; "
-        f"in brackets the lowest and highest seed, - is not run yet. {describe()}.",
+        f"in brackets the lowest and highest seed, - is not run yet. {'; '.join(machines)}.",
         "### Without recovery", accuracy_table(plain, main_methods, args.budgets),
         f"### With recovery ({RECOVERY.steps} steps)",
         detail_table([row for row in rows if row.recovered]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from transformers import AutoProcessor
 
 from bench.compress.context import DATASETS, Context
 from bench.compress.methods import METHODS
-from bench.machine import has_bf16
+from bench.machine import describe, has_bf16
 from compressor.checkpoint import sha256_of
 from compressor.errors import BudgetError
 from compressor.evaluate.datasets import Example, examples
@@ -56,15 +56,19 @@ class Outcome:
     seconds: float
     """To compress, with what is shared by all budgets of a seed counted where it was first needed."""
     recovery_seconds: float = 0.0
+    machine: str = field(default_factory=describe)
+    """Where it was run: seconds are of that machine."""
 
 
 class Harness:
-    """Cells in a directory, a file each."""
+    """Cells in a directory, a file each; those of earlier machines are with the results."""
 
-    def __init__(self, source: Path, directory: Path, samples: int) -> None:
+    def __init__(self, source: Path, directory: Path, samples: int, results: Path) -> None:
+        """`results`: the cells that were published; `publish` adds to them."""
         self.source = source
         weights = "".join(sha256_of(p) for p in sorted(source.glob("*.safetensors")))
-        self.directory = directory / f"{source.name}-{weights[:8]}-n{samples}"
+        key = f"{source.name}-{weights[:8]}-n{samples}"
+        self.directory, self._published = directory / key, results / "cells" / key
         self.directory.mkdir(parents=True, exist_ok=True)
         self._samples = samples
         self._contexts: dict[int, Context] = {}
@@ -84,20 +88,27 @@ class Harness:
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is done."""
-        return self._path(cell.name).exists()
+        return self._found(cell.name) is not None
 
     def read(self, cell: Cell) -> Outcome | None:
         """A cell's outcome, if it is done."""
-        path = self._path(cell.name)
-        return Outcome(**json.loads(path.read_text())) if path.exists() else None
+        return self._found(cell.name)
 
     def original(self) -> Outcome:
         """The original on the same questions."""
-        path = self._path("original")
-        if not path.exists():
+        found = self._found("original")
+        if found is None:
             model = self.context(0).model()
-            self._write(path, Outcome(1.0, _parameters(model), self._score(model), 0.0))
-        return Outcome(**json.loads(path.read_text()))
+            found = Outcome(1.0, _parameters(model), self._score(model), 0.0)
+            self._write(self._path("original"), found)
+        return found
+
+    def publish(self, cells: Iterable[Cell]) -> None:
+        """Put finished cells to the results, so that another machine goes on from them."""
+        self._published.mkdir(parents=True, exist_ok=True)
+        for name in ("original", *(cell.name for cell in cells)):
+            if (outcome := self._found(name)) is not None:
+                self._write(self._published / f"{name}.json", outcome)
 
     def run(self, cell: Cell) -> Outcome:
         """Compress, recover where it is asked for, ask the questions, keep the outcome."""
@@ -131,12 +142,20 @@ class Harness:
             for name, chosen in self.asked().items()
         }
 
+    def _found(self, name: str) -> Outcome | None:
+        for path in (self._path(name), self._published / f"{name}.json"):
+            if path.exists():
+                return Outcome(**json.loads(path.read_text()))
+        return None
+
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.json"
 
     def _write(self, path: Path, outcome: Outcome) -> None:
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(outcome)))
+        content = asdict(outcome)
+        content["scores"] = {name: [_short(s) for s in own] for name, own in outcome.scores.items()}
+        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
         temporary.replace(path)
 
 
@@ -150,6 +169,11 @@ def grid(methods: Iterable[str], budgets: Iterable[float], seeds: Iterable[int])
         for budget in wanted
         if seed == 0 or METHODS[method].seeds_matter
     ]
+
+
+def _short(score: float) -> float:
+    """A score as few characters write it: most are 0 or 1."""
+    return int(score) if score == int(score) else round(score, 6)
 
 
 def _parameters(model: nn.Module) -> int:

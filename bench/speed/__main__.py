@@ -2,6 +2,7 @@
 
     make bench-speed                                   # or .venv/bin/python -m bench.speed
     .venv/bin/python -m bench.speed --plan DIR/plan.json --plan-model models/shapes-llava
+    .venv/bin/python -m bench.speed --heads            # attention cut by whole heads
     .venv/bin/python -m bench.speed --gpu              # LLaVA-1.5-7B's shape, for a CUDA machine
 
 A random LLaVA of 0.5 B parameters (576 visual tokens) against the same with the relative plan of a
@@ -44,6 +45,7 @@ from service.workers.machine import this_machine
 RUNS = Path("runs/bench")
 BUNDLED = Path("models/shapes-llava")
 MINIMUM_PAIRS = 2
+DATASETS = ("easy-vqa", "drawn-text", "drawn-scenes")
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,14 @@ class Bench:
         return compare(pairs, (state["parts"][0], state["parts"][1]), (before, after))
 
 
-def default_plan(model: Path, folder: Path, samples: int) -> Plan:
-    """A plan for 3.2x fewer FLOPs of a model, made once."""
-    path = folder / f"plan-{model.name}-{samples}.json"
+def default_plan(model: Path, folder: Path, samples: int, *, heads: bool) -> Plan:
+    """A plan for 3.2x fewer FLOPs of a model, made once; with `heads` attention has no ranks."""
+    path = folder / f"plan-{model.name}-{samples}{'-heads' if heads else ''}.json"
     if not path.is_file():
-        recipe = parse_recipe({"flops": 1 / 3.2, "calibration": {"samples": samples}})
+        calibration = {"datasets": DATASETS, "samples": samples}
+        recipe = parse_recipe(
+            {"flops": 1 / 3.2, "low_rank_attention": not heads, "calibration": calibration}
+        )
         with stage_progress() as progress:
             job = pipeline.open_job(model, recipe, folder / "planned", progress=progress)
             plan, _ = pipeline.decide(job, pipeline.score(job))
@@ -114,9 +119,12 @@ def default_plan(model: Path, folder: Path, samples: int) -> Plan:
 def measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """All cases of the models of a size."""
     size, folder = SIZES[name], RUNS / "speed"
-    samples = 32 if args.tiny else 256
     folder.mkdir(parents=True, exist_ok=True)
-    plan = read_plan(args.plan) if args.plan else default_plan(args.plan_model, folder, samples)
+    plan = (
+        read_plan(args.plan)
+        if args.plan
+        else default_plan(args.plan_model, folder, 32 if args.tiny else 1024, heads=args.heads)
+    )
     config, source = model_config(size), read_config(args.plan_model)
     family = family_of(config)
     specs = family.towers(config)
@@ -173,6 +181,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description="Speed in vLLM.")
     parser.add_argument("--plan", type=Path, help="plan.json of the small model (default: 3.2x)")
     parser.add_argument("--plan-model", type=Path, default=BUNDLED, help="the plan's original")
+    parser.add_argument(
+        "--heads",
+        action="store_true",
+        help="attention cut by whole heads, so that the KV cache shrinks",
+    )
     parser.add_argument("--pairs", type=int, default=5, help="runs of each model in a case")
     parser.add_argument("--case-seconds", type=float, default=150.0, help="stop a case after this")
     parser.add_argument(
@@ -188,14 +201,17 @@ def main() -> None:
         raise SystemExit("--gpu needs a CUDA device, and there is none.")
     name = "tiny" if args.tiny else "gpu" if args.gpu else "default"
     report = measure(args, name)
-    path = RUNS / ("speed-tiny.json" if args.tiny else "speed.json")
+    path = RUNS / f"speed{'-tiny' * args.tiny}{'-heads' * args.heads}.json"
     write_json(path, report)
-    if not args.no_prediction:
+    if not args.no_prediction and not args.heads:
         write_json(path, report := {**report, "prediction": checked_prediction(args)})
     shown, sentence = tables(report), prediction(report)
     Console().print(*shown, sentence)
     if name == "default":
-        write_results("speed", f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.")
+        write_results(
+            "speed-heads" if args.heads else "speed",
+            f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.",
+        )
 
 
 def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
