@@ -160,7 +160,7 @@ def evaluates(queue: JobQueue, runner: GuardedProcess, job_id: str, attempt: int
     return stage == ("running", "evaluate", attempt) and len(work_horses(runner)) == 1
 
 
-@pytest.mark.timeout(240)  # a runner is given up after 15 s, and torch is loaded twice
+@pytest.mark.timeout(600)  # a runner is given up after 15 s, and torch is loaded twice
 def test_a_killed_runners_job_goes_on_with_another_runner_and_is_done_once(
     redis: Redis, settings: Settings, tmp_path: Path
 ) -> None:
