@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from tests.support.prometheus import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-
+pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
 # What `make demo` does not do: it makes no alias, does not stream, evaluates by itself, has no
 # failures, and may have no GPU. tests/integration/test_dashboards.py asks for all of it.
@@ -73,7 +74,7 @@ def finished(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=580 * FACTOR,
+        timeout=1700 * FACTOR,
         check=False,
     )
     return run_dir, process
@@ -91,23 +92,25 @@ def test_the_report_compares_both_models(report: dict[str, Any]) -> None:
         assert set(side["flops"]) == {"vision", "projector", "prefill", "decode_token"}
         assert set(side["latency_s"]) == {"p50", "p95"}
         assert side["throughput_rps"] > 0
-        interval = side["accuracy"]["easy-vqa"]
-        assert interval["low"] <= interval["value"] <= interval["high"]
-        assert interval["n"] == 200
+        assert set(side["accuracy"]) == {"easy-vqa", "drawn-text", "drawn-scenes"}
+        for interval in side["accuracy"].values():
+            assert interval["low"] <= interval["value"] <= interval["high"]
+            assert interval["n"] == 200
 
 
 def test_the_budget_is_met_within_two_percent(report: dict[str, Any]) -> None:
-    assert report["ratios"]["flops"]["prompt"] == pytest.approx(0.5, rel=0.02)
-    assert report["ratios"]["params"] < 0.75
+    assert report["ratios"]["flops"]["prompt"] == pytest.approx(0.3125, rel=0.02)
+    assert report["ratios"]["params"] < 0.5
 
 
 def test_the_compressed_model_answers_as_well(report: dict[str, Any]) -> None:
-    # 200 questions: the bound leaves room for their noise; the whole split is in the model's card.
-    original, compressed = (
-        report[side]["accuracy"]["easy-vqa"]["value"] for side in ("original", "compressed")
-    )
-    assert original >= 0.95
-    assert compressed >= original - 0.02
+    # 600 questions: the bound leaves room for their noise; the README's figure is of 3000.
+    means = [
+        statistics.mean(each["value"] for each in report[side]["accuracy"].values())
+        for side in ("original", "compressed")
+    ]
+    assert means[0] >= 0.93
+    assert means[1] >= means[0] - 0.02
 
 
 @pytest.mark.parametrize("query", SHOWN, ids=str)
