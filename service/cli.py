@@ -25,9 +25,11 @@ from service.workers_cli import app as workers_app
 
 BUNDLED_MODEL = Path("models/shapes-llava")
 # 3.2 times fewer FLOPs, calibrated on and asked about all that the bundled model was taught.
-DEMO_RECIPE = """{flops: 0.3125,
- calibration: {datasets: [easy-vqa, drawn-text, drawn-scenes], samples: 1024},
- evaluation: {datasets: [easy-vqa, drawn-text, drawn-scenes], samples: 0}}"""
+DEMO_RECIPE = (
+    "{flops: 0.3125, "
+    "calibration: {datasets: [easy-vqa, drawn-text, drawn-scenes], samples: 1024}, "
+    "evaluation: {datasets: [easy-vqa, drawn-text, drawn-scenes], samples: 0}}"
+)
 
 app = typer.Typer(
     no_args_is_help=True,
