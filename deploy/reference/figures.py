@@ -25,7 +25,7 @@ MODEL = ROOT / "models" / "shapes-llava"
 TARGET = ROOT / "runs" / "figures" / "third"
 RECIPE = {
     "flops": 0.3125,
-    "calibration": {"datasets": ["easy-vqa", "drawn-text", "drawn-scenes"], "samples": 384},
+    "calibration": {"datasets": ["easy-vqa", "drawn-text", "drawn-scenes"], "samples": 1024},
     "evaluation": {"samples": 0},
 }
 SCALE = 1.4
