@@ -43,6 +43,7 @@ async def compare(
     latencies: dict[str, list[float]] = {name: [] for name in names}
     mixed = [each for row in zip_longest(*asked.values()) for each in row if each is not None]
     await _warm_up(client, names, mixed)
+    latency_samples = min(latency_samples, len(mixed))
     total = latency_samples + len(mixed)
     for start in range(0, latency_samples, LATENCY_BLOCK):
         block = mixed[start : start + LATENCY_BLOCK]
