@@ -35,7 +35,13 @@ def ask(url: str, **changes: Any) -> str:
 
 
 def comparison(url: str) -> Any:
+    """None until the first request was mirrored."""
     return call("GET", f"{url}/aliases/prod")[1]["comparison"]
+
+
+def mirrored(url: str) -> int:
+    found = comparison(url)
+    return 0 if found is None else int(found["candidate"]["mirrored"])
 
 
 def test_a_shadow_sees_the_clients_requests_and_agrees(prod: str) -> None:
@@ -44,7 +50,7 @@ def test_a_shadow_sees_the_clients_requests_and_agrees(prod: str) -> None:
         assert ask(prod) == "yes"
     assert ask(prod, temperature=0.5) == "yes"
 
-    wait_until(lambda: comparison(prod)["candidate"]["mirrored"] == 11)
+    wait_until(lambda: mirrored(prod) == 11)
     found = comparison(prod)
     assert (found["reference"]["served"], found["sampled"]) == (11, 1)
     assert (found["agreement"]["n"], found["agreement"]["value"]) == (10, 1.0)
