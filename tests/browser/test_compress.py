@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from redis import Redis
 
+from service.jobs.queue import JobQueue
 from service.jobs.runner import original_entry
 from service.registry import Registry
 from service.settings import Settings
@@ -68,6 +69,18 @@ def test_a_job_is_checked_started_watched_and_its_report_read(web: Watched) -> N
     card.get_by_role("button", name="Report").click()
     shown = page.frame_locator("iframe[title='Report of tiny-flops0.5']")
     expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible()
+
+
+def test_what_is_rarely_changed_reaches_the_job(web: Watched, redis: Redis) -> None:
+    page = web.go("compress")
+    fill(page, ORIGINAL)
+    page.get_by_label("Factor attention too").uncheck()
+    page.get_by_label("Allocation").select_option("exact")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("region", name=f"{ORIGINAL}-flops0.5")).to_be_visible()
+    [job] = JobQueue(redis, job_timeout_s=60).list()
+    assert job.recipe["low_rank_attention"] is False
+    assert job.recipe["allocation"] == "exact"
 
 
 def test_a_waiting_job_is_cancelled_after_a_confirmation(web: Watched) -> None:

@@ -48,7 +48,10 @@ export function recipeForm(originals, options, check, submit) {
       ${number("recovery", "Steps of recovery training", $defs.Recovery.properties.steps.default, 0)}
       ${number("round_to", "Ranks and widths, multiples of", properties.round_to.default, 1, "16 suits CPUs, 64 GPUs.")}
       ${number("seed", "Seed", properties.seed.default, 0)}
-    </div></details>
+      ${select("allocation", "Allocation", properties.allocation.enum, "exact: a knapsack by dynamic programming; slower.")}
+    </div>
+    ${box("low_rank_attention", "on", "Factor attention too; off cuts it by whole heads, and the KV cache with it", properties.low_rank_attention.default)}
+    </details>
     <div class="actions">
       <button type="submit" value="check">Check</button>
       <button type="submit" class="primary" value="start">Start</button>
@@ -76,7 +79,8 @@ export function bodyOf(form) {
   /** @type {any} */
   const recipe = {
     [get("target")]: Number(get("value")),
-    scheme: get("scheme"), layout: get("layout"),
+    scheme: get("scheme"), layout: get("layout"), allocation: get("allocation"),
+    low_rank_attention: given.has("low_rank_attention"),
     scope: Object.fromEntries(Object.keys(SCOPE).map((name) => [name, scope.includes(name)])),
     round_to: Number(get("round_to")), seed: Number(get("seed")), recovery: { steps: Number(get("recovery")) },
   };
