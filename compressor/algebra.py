@@ -5,6 +5,8 @@ A covariance of the 8192 neurons of one layer is half a gigabyte: what can be do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,3 +54,17 @@ def ridge_of(covariance: Tensor, ridge: float = RIDGE) -> Tensor:
 def part(matrix: Tensor, indices: Tensor) -> Tensor:
     """The rows and columns of a square matrix at `indices`, copied once."""
     return matrix[indices[:, None], indices]
+
+
+def stacked(weights: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
+    """(sum of m, n): matrices that read the same below each other, float64.
+
+    An error's energy counts `scale` times as much in the rows of each, hence the roots.
+    """
+    return torch.cat([w.double() * s**0.5 for w, s in zip(weights, scales, strict=True)])
+
+
+def tail(energies: Tensor) -> Tensor:
+    """[r]: the energy lost by keeping the first r; n + 1 values from all to none."""
+    reversed_sums = energies.flip(0).cumsum(0).flip(0)
+    return torch.cat([reversed_sums, reversed_sums.new_zeros(1)])

@@ -17,7 +17,7 @@ import numpy as np
 from compressor.checkpoint import Tower
 from compressor.costs import Cost
 from compressor.errors import BudgetError
-from compressor.families import TowerSpec, leaf
+from compressor.families import TowerSpec
 from compressor.scoring import LayerScores
 
 _BINS = 4000
@@ -85,7 +85,7 @@ def ffn_frontier(
             Option(cost.ffn(spec, layer, dense, w), scores.width_loss[w], Choice(width=w))
             for w in range(round_to, spec.ffn_width, round_to)
         ]
-    shapes = {leaf(path): spec.matrix_shape(leaf(path)) for path in spec.matrices}
+    shapes = {name: spec.matrix_shape(name) for name in spec.ffn_names}
     steps = low_rank_frontier(
         shapes, scores, lambda ranks: cost.ffn(spec, layer, {**dense, **ranks}, None), round_to
     )
@@ -107,7 +107,7 @@ def attention_frontier(
     whole one loses at that rank. Where `scores.gone` is settled, only that many groups go.
     """
     found: list[Option] = []
-    names = [leaf(path) for path in spec.projections] if low_rank else []
+    names = spec.factored if low_rank else ()
     for gone, loss in enumerate(scores.attention_loss):
         if scores.gone not in (None, gone):
             continue
@@ -117,7 +117,8 @@ def attention_frontier(
             return cost.attention(spec, layer, heads, kv_heads, ranks)
 
         found.append(Option(price({}), loss, Choice(gone=gone)))
-        shapes = {k: v for k, v in spec.projection_shapes(heads, kv_heads).items() if k in names}
+        joint = spec.projection_shapes(heads, kv_heads, joint=True)
+        shapes = {name: joint[name] for name in names}
         found += [
             replace(o, loss=o.loss + loss, choice=replace(o.choice, gone=gone))
             for o in low_rank_frontier(shapes, scores, price, round_to)

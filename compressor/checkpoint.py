@@ -22,13 +22,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compressor.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: matrices that share an input factor
 ARCHITECTURE_PREFIX = "InfoPrune"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CHUNK_BYTES = 1 << 20
 
 Tower = Literal["vision", "projector", "language"]
 Layout = Literal["adaptive", "uniform"]
+QKV, GATE_UP = "qkv_proj", "gate_up_proj"
+"""The names of q, k and v, and of gate and up, as one matrix: their rows below each other."""
+JOINED = {"q_proj": QKV, "k_proj": QKV, "v_proj": QKV, "gate_proj": GATE_UP, "up_proj": GATE_UP}
 
 
 class LayerShape(BaseModel):
@@ -41,11 +44,17 @@ class LayerShape(BaseModel):
     kv_heads: tuple[int, ...]
     """Key/value heads kept; equal to `heads` without grouped-query attention."""
     ranks: dict[str, int | None]
-    """Rank of each FFN matrix by its module name (`fc1`, `gate_proj`, ...); None = dense."""
+    """Rank of each FFN matrix by its module name (`fc1`, `down_proj`, ...); None = dense.
+
+    `gate_up_proj` are gate and up as one matrix: two output factors that share one input factor.
+    """
     ffn_width: int | None = None
     """Inner width of the FFN where neurons were cut; None = the original's."""
     attention_ranks: dict[str, int] = {}
-    """Rank of the attention's matrices that are factored, by module name (`q_proj`, ...)."""
+    """Rank of the attention's matrices that are factored, by module name (`q_proj`, ...).
+
+    `qkv_proj` are q, k and v as one matrix: three output factors that share one input factor.
+    """
 
 
 class Compression(BaseModel):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from compressor.checkpoint import LayerShape, Tower
 from compressor.families.base import FixedFlops, TowerSpec
-from compressor.flops import attention_flops, ffn_flops, keys_of, matrix_flops, positions_of
+from compressor.flops import attention_flops, ffn_flops, keys_of, positions_of, projection_flops
 
 Ranks = Mapping[str, int | None]
 AttentionRanks = Mapping[str, int]
@@ -67,8 +67,7 @@ class ParamsCost:
         self, spec: TowerSpec, layer: int, heads: int, kv_heads: int, ranks: AttentionRanks
     ) -> float:
         """Elements of q, k, v and o."""
-        shapes = spec.projection_shapes(heads, kv_heads)
-        return sum(matrix_flops(shape, ranks.get(name)) for name, shape in shapes.items()) / 2
+        return projection_flops(spec, heads, kv_heads, ranks) / 2
 
     def ffn(self, spec: TowerSpec, layer: int, ranks: Ranks, ffn_width: int | None) -> float:
         """Elements of the FFN's matrices."""

@@ -1,10 +1,13 @@
-"""Surgery on FFNs: activation-whitened low rank, fitted to the outputs of the original."""
+"""Surgery on matrices: activation-whitened low rank, fitted to the outputs of the original."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from compressor.algebra import stacked
 from compressor.heads import make_linear
 from compressor.loading import FactoredLinear
 
@@ -38,6 +41,26 @@ def low_rank(weight: Tensor, gram: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     whitened = (weight @ axes) * roots
     vectors = _leading(whitened.T @ whitened, rank)
     return _balanced(whitened @ vectors, (vectors.T / roots) @ axes.T)
+
+
+def joint_low_rank(
+    weights: Sequence[Tensor], scales: Sequence[float], gram: Tensor, rank: int
+) -> tuple[list[Tensor], Tensor]:
+    """B_i (m_i, r) and one A (r, n) for several matrices W_i that read the same inputs.
+
+    Minimises `sum_i s_i E|W_i x - B_i A x|^2`: `low_rank` of the matrices below each other.
+
+    Args:
+        weights: W_i, (m_i, n) float64.
+        scales: s_i, above zero.
+        gram: C (n, n) float64, positive semi-definite.
+        rank: r, at most n and the sum of m_i.
+    """
+    sizes = [len(weight) for weight in weights]
+    scaled, in_factor = low_rank(stacked(weights, scales), gram, rank)
+    out_factor = stacked(scaled.split(sizes), [1 / scale for scale in scales])
+    out_factor, in_factor = _balanced(out_factor, in_factor)
+    return list(out_factor.split(sizes)), in_factor
 
 
 def _leading(gram: Tensor, rank: int) -> Tensor:

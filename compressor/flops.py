@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from compressor.checkpoint import LayerShape, Tower
+from compressor.checkpoint import QKV, LayerShape, Tower
 from compressor.families.base import FixedFlops, TowerSpec
 
 
@@ -44,9 +44,14 @@ def attention_flops(
 
     `ranks` names the matrices that are factored.
     """
-    shapes = spec.projection_shapes(heads, kv_heads)
-    projections = sum(matrix_flops(shape, ranks.get(name)) for name, shape in shapes.items())
+    projections = projection_flops(spec, heads, kv_heads, ranks)
     return queries * projections + 2.0 * 2.0 * queries * keys * heads * spec.head_dim
+
+
+def projection_flops(spec: TowerSpec, heads: int, kv_heads: int, ranks: Mapping[str, int]) -> float:
+    """One layer's q, k, v and output for one position; `ranks` names what is factored."""
+    shapes = spec.projection_shapes(heads, kv_heads, joint=QKV in ranks)
+    return sum(matrix_flops(shape, ranks.get(name)) for name, shape in shapes.items())
 
 
 def matrix_flops(shape: tuple[int, int], rank: int | None) -> float:

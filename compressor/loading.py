@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compressor.checkpoint import (
+    GATE_UP,
+    JOINED,
+    QKV,
     Compression,
     LayerShape,
     factor_names,
@@ -19,6 +23,8 @@ from compressor.checkpoint import (
 from compressor.errors import CheckpointError
 from compressor.families import Family, TowerSpec, family_of, leaf
 from compressor.families.base import Attention
+
+_SHARED = ".shared_factor."
 
 
 class FactoredLinear(nn.Module):
@@ -32,6 +38,19 @@ class FactoredLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         y: Tensor = self.out_factor(self.in_factor(x))
+        return y
+
+
+class SharedFactorLinear(nn.Module):
+    """`y = B (A x) + bias` with a module A that other linears of the same inputs have too."""
+
+    def __init__(self, shared_factor: nn.Linear, out_factor: nn.Linear) -> None:
+        super().__init__()
+        self.shared_factor, self.out_factor = shared_factor, out_factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        y: Tensor = self.out_factor(self.shared_factor(x))
         return y
 
 
@@ -74,10 +93,11 @@ def shrink_block(block: nn.Module, spec: TowerSpec, shape: LayerShape) -> None:
     """Give one layer its recorded shape, with uninitialised weights."""
     if spec.attention is not None:
         _shrink_attention(block, spec, spec.attention, shape)
-    for path in spec.matrices:
-        _shrink_linear(
-            block, path, spec.matrix_shape(leaf(path), shape.ffn_width), shape.ranks[leaf(path)]
-        )
+    sizes = {path: spec.matrix_shape(leaf(path), shape.ffn_width) for path in spec.matrices}
+    if (joint := shape.ranks.get(GATE_UP)) is not None:
+        _share_factor(block, {path: sizes.pop(path) for path in spec.ffn_inputs}, joint)
+    for path, size in sizes.items():
+        _shrink_linear(block, path, size, shape.ranks.get(leaf(path)))
 
 
 def _shrink_linear(
@@ -92,6 +112,15 @@ def _shrink_linear(
         set_module(block, path, empty_linear(columns, rows, bias=bias))
 
 
+def _share_factor(block: nn.Module, sizes: dict[str, tuple[int, int]], rank: int) -> None:
+    """Linears of these sizes, (out, in) by path, with one input factor."""
+    _, columns = next(iter(sizes.values()))
+    shared = empty_linear(columns, rank, bias=False)
+    for path, (rows, _) in sizes.items():
+        own = empty_linear(rank, rows, bias=linear_at(block, path).bias is not None)
+        set_module(block, path, SharedFactorLinear(shared, own))
+
+
 def _shrink_attention(
     block: nn.Module, spec: TowerSpec, attention: Attention, shape: LayerShape
 ) -> None:
@@ -99,7 +128,11 @@ def _shrink_attention(
     if attention.fused is not None:
         rows = sum(sizes[leaf(path)][0] for path in (attention.q, attention.k, attention.v))
         _shrink_linear(block, attention.fused, (rows, spec.width))
-    for path in spec.projections:
+    joint = shape.attention_ranks.get(QKV)
+    if joint is not None:
+        inputs = (attention.q, attention.k, attention.v)
+        _share_factor(block, {path: sizes[leaf(path)] for path in inputs}, joint)
+    for path in spec.projections if joint is None else (attention.o,):
         _shrink_linear(block, path, sizes[leaf(path)], shape.attention_ranks.get(leaf(path)))
     set_head_counts(block, attention, len(shape.heads))
 
@@ -129,12 +162,26 @@ def set_module(root: nn.Module, path: str, module: nn.Module) -> None:
     setattr(root.get_submodule(parent), name, module)
 
 
+def distinct(names: Iterable[str]) -> Iterator[str]:
+    """Names of a `state_dict` without the repeats of factors that several linears share."""
+    seen: set[str] = set()
+    for name in names:
+        linear, shared, _ = name.partition(_SHARED)
+        place = linear.rpartition(".")[0]
+        if shared and place in seen:
+            continue
+        if shared:
+            seen.add(place)
+        yield name
+
+
 def file_name(family: Family, name: str) -> str:
     """The name in a checkpoint of a tensor of `state_dict`, factored or not."""
-    for index, part in enumerate((".in_factor.", ".out_factor.")):
+    for index, part in ((0, ".in_factor."), (0, _SHARED), (1, ".out_factor.")):
         if part in name:
             module, _, leaf = name.partition(part)
             parent, _, linear = module.rpartition(".")
+            linear = JOINED[linear] if part == _SHARED else linear
             return f"{family.hub_name(parent + '.')}{factor_names(linear)[index]}.{leaf}"
     return family.hub_name(name)
 

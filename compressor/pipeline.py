@@ -39,7 +39,7 @@ from compressor.job import (
     scores_piece,
     statistics_piece,
 )
-from compressor.loading import linear_at
+from compressor.loading import distinct, linear_at
 from compressor.measure import drop_on_validation
 from compressor.meter import Meter, both
 from compressor.outcome import count_flops, evaluate, gather
@@ -275,7 +275,7 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
             run_both(original, block, streams[0], streams[1])
             kept = block.state_dict() if layers else {}
             work.save_tensors(
-                pruned_piece(spec, index), {k: v.to("cpu", dtype) for k, v in kept.items()}
+                pruned_piece(spec, index), {k: kept[k].to("cpu", dtype) for k in distinct(kept)}
             )
             for stream in streams:
                 stream.advance()

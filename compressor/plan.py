@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from compressor.allocation import (
     Choice,
@@ -37,10 +37,12 @@ class PlannedLayer(LayerShape):
 
     neurons: tuple[int, ...] = ()
     """Neurons kept, ascending; empty = all."""
+    scales: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """What an error counts in each of the matrices that are factored as one (`LayerScores.scales`)."""
 
     def shape(self) -> LayerShape:
         """What the checkpoint records."""
-        return LayerShape.model_validate(self.model_dump(exclude={"neurons"}))
+        return LayerShape.model_validate(self.model_dump(exclude={"neurons", "scales"}))
 
 
 class Plan(BaseModel):
@@ -225,6 +227,7 @@ def _layers(
         attention = picked.get((number, "attention"), Choice())
         ffn = picked[number, "ffn"]
         kept = tuple(sorted(layer.order[attention.gone :]))
+        ranks = dict(attention.ranks) | dict(ffn.ranks)
         layers.append(
             PlannedLayer(
                 heads=tuple(g * spec.group + i for g in kept for i in range(spec.group)),
@@ -233,6 +236,7 @@ def _layers(
                 ffn_width=ffn.width,
                 attention_ranks=dict(attention.ranks),
                 neurons=tuple(sorted(layer.neurons[: ffn.width])) if ffn.width else (),
+                scales={k: v for k, v in layer.scales.items() if k in ranks},
             )
         )
     return tuple(layers)

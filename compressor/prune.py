@@ -15,11 +15,19 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from compressor.checkpoint import GATE_UP, QKV
 from compressor.families import TowerSpec, leaf
 from compressor.families.base import Attention
-from compressor.ffn import factor_linear
-from compressor.heads import fit_linear, head_rows, keep_columns, keep_rows, prune_heads
-from compressor.loading import FactoredLinear, linear_at, set_module
+from compressor.ffn import factor_linear, joint_low_rank
+from compressor.heads import (
+    fit_linear,
+    head_rows,
+    keep_columns,
+    keep_rows,
+    make_linear,
+    prune_heads,
+)
+from compressor.loading import FactoredLinear, SharedFactorLinear, linear_at, set_module
 from compressor.moments import Moments
 from compressor.plan import PlannedLayer
 from compressor.streams import Stream, look
@@ -93,10 +101,13 @@ def prune_layer(
         for path in spec.ffn_inputs:
             keep_rows(block, path, kept)
         keep_columns(block, spec.ffn_output, kept)
-    ranks = {path: layer.ranks[leaf(path)] for path in spec.matrices}
+    ranks = {path: layer.ranks.get(leaf(path)) for path in spec.matrices}
     factored = {p: r for p, r in ranks.items() if r is not None and p != spec.ffn_output}
-    if factored:
-        _fit(pair, factored, rows=dict.fromkeys(factored, layer.neurons))
+    rows = dict.fromkeys(spec.ffn_inputs, layer.neurons)
+    if (joint := layer.ranks.get(GATE_UP)) is not None:
+        _fit_jointly(pair, spec.ffn_inputs, joint, layer.scales[GATE_UP], rows)
+    elif factored:
+        _fit(pair, factored, rows=rows)
     if ranks[spec.ffn_output] is not None or layer.neurons:
         _fit(pair, {spec.ffn_output: ranks[spec.ffn_output]})
     return block
@@ -109,11 +120,14 @@ def _compress_attention(pair: _Pair, attention: Attention, layer: PlannedLayer) 
         prune_heads(pair.block, spec, attention, layer)
     ranks = {p: layer.attention_ranks.get(leaf(p)) for p in spec.projections}
     reading = {p: r for p, r in ranks.items() if r is not None and p != attention.o}
-    if reading:
-        queries = tuple(head_rows(layer.heads, spec.head_dim).tolist())
-        keys = tuple(head_rows(layer.kv_heads, spec.head_dim).tolist())
-        rows = {p: queries if p == attention.q else keys for p in reading}
-        _fit(pair, reading, rows=rows if cut else {})
+    inputs = spec.projections[:-1]
+    queries = tuple(head_rows(layer.heads, spec.head_dim).tolist())
+    keys = tuple(head_rows(layer.kv_heads, spec.head_dim).tolist())
+    rows = {p: queries if p == attention.q else keys for p in inputs} if cut else {}
+    if (joint := layer.attention_ranks.get(QKV)) is not None:
+        _fit_jointly(pair, inputs, joint, layer.scales[QKV], rows)
+    elif reading:
+        _fit(pair, reading, rows=rows)
     if cut or layer.attention_ranks:
         _fit(pair, {attention.o: ranks[attention.o]})
 
@@ -137,33 +151,87 @@ def _fit(
 
     `rows` says which of a target's components are left of it, where not all are.
     """
+    moments = _moments(pair, list(ranks), rows)
+    for path, rank in ranks.items():
+        fitted = _least_squares(pair, path, moments[path])
+        set_module(pair.block, path, fitted.linear(rank))
+
+
+def _fit_jointly(
+    pair: _Pair,
+    paths: Sequence[str],
+    rank: int,
+    scales: Sequence[float],
+    rows: Mapping[str, tuple[int, ...]],
+) -> None:
+    """As `_fit`, with one input factor for all of the linears."""
+    moments = _moments(pair, paths, rows)
+    fitted = [_least_squares(pair, path, moments[path]) for path in paths]
+    weights = [each.weight for each in fitted]
+    out_factors, in_factor = joint_low_rank(weights, scales, fitted[0].covariance(), rank)
+    shared = make_linear(in_factor, None)
+    for path, each, out_factor in zip(paths, fitted, out_factors, strict=True):
+        bias = each.bias_beside(out_factor @ in_factor)
+        set_module(pair.block, path, SharedFactorLinear(shared, make_linear(out_factor, bias)))
+
+
+def _moments(
+    pair: _Pair, paths: Sequence[str], rows: Mapping[str, tuple[int, ...]]
+) -> dict[str, Moments]:
+    """Of the one input of the linears at some paths with each one's target."""
     moments = {
-        path: Moments(constant=linear_at(pair.block, path).bias is not None) for path in ranks
+        path: Moments(constant=linear_at(pair.block, path).bias is not None) for path in paths
     }
-    for targets, inputs, weights in pair.batches(list(ranks)):
-        for path, target in zip(ranks, targets, strict=True):
+    for targets, inputs, weights in pair.batches(paths):
+        for path, target in zip(paths, targets, strict=True):
             wanted = target[..., list(rows[path])] if rows.get(path) else target
             moments[path].add(inputs, weights, wanted)
-    for path, rank in ranks.items():
-        set_module(pair.block, path, _fitted(pair, path, moments[path], rank))
+    return moments
 
 
-def _fitted(pair: _Pair, path: str, moments: Moments, rank: int | None) -> nn.Module:
-    """The layer that fits the moments, at a rank."""
+@dataclass(frozen=True)
+class _Fitted:
+    """What least squares found for a linear."""
+
+    weight: Tensor
+    bias: Tensor | None
+    gram: Tensor
+    """Of the inputs, with the constant 1 as the last where there is a bias."""
+
+    def covariance(self) -> Tensor:
+        """Of the inputs around their mean where there is a bias: with one, the mean costs no rank."""
+        if self.bias is None:
+            return self.gram
+        mean = self.gram[:-1, -1]
+        return self.gram[:-1, :-1].addr(mean, mean, alpha=-1)
+
+    def bias_beside(self, product: Tensor) -> Tensor | None:
+        """The bias that absorbs what a factored matrix, `product`, does to the mean."""
+        if self.bias is None:
+            return None
+        return self.bias + (self.weight - product) @ self.gram[:-1, -1]
+
+    def linear(self, rank: int | None) -> nn.Module:
+        """The layer, at a rank."""
+        if rank is None:
+            return make_linear(self.weight, self.bias)
+        layer = factor_linear(self.weight, self.bias, self.covariance(), rank)
+        assert isinstance(layer, FactoredLinear)
+        product = layer.out_factor.weight.double() @ layer.in_factor.weight.double()
+        bias = self.bias_beside(product)
+        if bias is not None:
+            layer.out_factor.bias.data = bias.float()
+        return layer
+
+
+def _least_squares(pair: _Pair, path: str, moments: Moments) -> _Fitted:
+    """The weights that fit the moments."""
     linear = linear_at(pair.block, path)
     prior = linear.weight.data.double()
     if moments.constant:
         prior = torch.cat([prior, linear.bias.data.double()[:, None]], dim=1)
     gram = moments.gram
-    fitted = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
-    if not moments.constant:
-        return factor_linear(fitted, None, gram, rank)
-    # With a bias the mean costs no rank: factor on the covariance, then let the bias absorb what
-    # the factored matrix does to the mean.
-    mean, weight = gram[:-1, -1], fitted[:, :-1]
-    covariance = gram[:-1, :-1].addr(mean, mean, alpha=-1) if rank is not None else gram
-    layer = factor_linear(weight, fitted[:, -1], covariance, rank)
-    if isinstance(layer, FactoredLinear):
-        product = layer.out_factor.weight.double() @ layer.in_factor.weight.double()
-        layer.out_factor.bias.data += ((weight - product) @ mean).float()
-    return layer
+    found = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
+    if moments.constant:
+        return _Fitted(found[:, :-1], found[:, -1], gram)
+    return _Fitted(found, None, gram)

@@ -18,7 +18,7 @@ from compressor.checkpoint import (
     write_json,
 )
 from compressor.families import family_of
-from compressor.loading import file_name, is_tied, shrink_tower
+from compressor.loading import distinct, file_name, is_tied, shrink_tower
 
 Towers = Mapping[Tower, Sequence[LayerShape]]
 _SHARD_BYTES = 1 << 30
@@ -41,7 +41,9 @@ def random_tensors(
     for spec in family.towers(config):
         shrink_tower(model, spec, tuple(towers.get(spec.name, ())))
     generator = torch.Generator().manual_seed(seed)
-    for name, place in model.state_dict().items():
+    places = model.state_dict()
+    for name in distinct(places):
+        place = places[name]
         noise = _std(place, std) * torch.randn(place.shape, generator=generator)
         is_norm = ("norm" in name or "ln_q" in name) and name.endswith(".weight")
         if name != "lm_head.weight" or not is_tied(model):

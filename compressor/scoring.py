@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compressor.algebra import cholesky_, part, ridge_of, square_root
+from compressor.algebra import part, square_root, stacked, tail
 from compressor.calibrate import LayerStatistics
 from compressor.families import TowerSpec, leaf
+from compressor.neurons import nested_losses, neuron_order
 
-_ELIMINATED_SHARE = 0.15  # of the neurons that are left, in one round
+_LEAST_SCALE = 1e-6  # over the largest of matrices that are factored as one
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class LayerScores:
     """The FFN's neurons from the most informative to the least."""
     width_loss: tuple[float, ...]
     """[w]: loss when only the first w of `neurons` stay and compensate, from 0 to all."""
+    scales: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """What an error's energy counts in each of the matrices that are factored as one, by its name."""
     gone: int | None = None
     """How many groups go, where that is settled before the allocation (the trained scheme)."""
 
@@ -65,6 +68,7 @@ class LayerScores:
             matrix_loss={k: tuple(v) for k, v in content["matrix_loss"].items()},
             neurons=tuple(content["neurons"]),
             width_loss=tuple(content["width_loss"]),
+            scales={k: tuple(v) for k, v in content["scales"].items()},
             gone=content.get("gone"),
         )
 
@@ -115,12 +119,6 @@ def whitened_energies(weight: Tensor, covariance: Tensor) -> Tensor:
     return torch.linalg.eigvalsh((gram + gram.T) / 2).clamp_min(0).flip(0)
 
 
-def tail(energies: Tensor) -> Tensor:
-    """[r]: the energy lost by keeping the first r; n + 1 values from all to none."""
-    reversed_sums = energies.flip(0).cumsum(0).flip(0)
-    return torch.cat([reversed_sums, reversed_sums.new_zeros(1)])
-
-
 def score_heads(weight: Tensor, covariance: Tensor, columns: list[Tensor]) -> list[HeadScore]:
     """Score each group of an attention layer in the space of its output.
 
@@ -150,63 +148,6 @@ def score_heads(weight: Tensor, covariance: Tensor, columns: list[Tensor]) -> li
     return [HeadScore(rank, ks, ks * rank / largest) for rank, ks in found]
 
 
-def nested_losses(weight: Tensor, covariance: Tensor, order: Tensor) -> Tensor:
-    """[k]: energy that the output loses when only the first k inputs of `order` stay, for every k.
-
-    The kept inputs are fitted to replace the others, so the loss is `tr(W_g S W_g^T)` with the Schur
-    complement `S = C_gg - C_gk C_kk^-1 C_kg`: what the kept cannot predict of those that go. With the
-    inputs in `order` and `C = L L^T`, S is `L_gg L_gg^T` of the lower right block, and the loss the sum
-    of squares of the last columns of `W L`: one factorisation gives all k.
-
-    Args:
-        weight: (m, n).
-        covariance: (n, n) of the inputs.
-        order: (n,) indices, those that stay longest first.
-    """
-    inputs = part(covariance, order)
-    factor = cholesky_(inputs, ridge_of(covariance))
-    del inputs
-    return tail((weight.double()[:, order] @ factor).square().sum(0))
-
-
-def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
-    """(n,) an FFN's neurons, from the one that stays longest to the first that goes.
-
-    Backward elimination: of the neurons that are left, a share with the least
-    `|w_j|^2 / (C^-1)_jj` goes, the energy lost with neuron j when all others compensate (OBS); w is
-    refitted after each round.
-
-    C is inverted once. When G goes of what is left, with P the inverse so far, that of the rest K is
-    `P_KK - P_KG P_GG^-1 P_GK` and the refitted weights `W_K - W_G P_GG^-1 P_GK` (block inversion): a
-    third of the work of an inversion a round, and C itself is not needed again.
-
-    Args:
-        weight: (m, n), the FFN's output matrix.
-        covariance: (n, n) of its input.
-    """
-    inverse = _inverse(covariance)
-    w = (weight.double() @ covariance) @ inverse
-    kept = torch.arange(len(covariance), device=w.device)
-    gone: list[Tensor] = []
-    while len(kept) > 1:
-        ranked = (w.square().sum(0) / inverse.diagonal()).argsort(stable=True)
-        count = max(1, int(len(kept) * _ELIMINATED_SHARE))
-        out, stay = ranked[:count], ranked[count:].sort().values
-        gone.append(kept[out])
-        moved = torch.linalg.solve(part(inverse, out), inverse[out[:, None], stay])  # (g, k)
-        w = w[:, stay].addmm_(w[:, out], moved, alpha=-1)
-        inverse = part(inverse, stay).addmm_(inverse[stay[:, None], out], moved, alpha=-1)
-        kept = kept[stay]
-    return torch.cat([kept, *(each.flip(0) for each in reversed(gone))])
-
-
-def _inverse(covariance: Tensor) -> Tensor:
-    copied = covariance.clone()
-    factor = cholesky_(copied, ridge_of(covariance))
-    del copied
-    return torch.cholesky_inverse(factor)
-
-
 def score_layer(
     weights: dict[str, Tensor], statistics: LayerStatistics, spec: TowerSpec
 ) -> LayerScores:
@@ -230,14 +171,7 @@ def score_layer(
         groups = score_heads(output, statistics.heads, columns)
         order = sorted(range(len(groups)), key=lambda g: (groups[g].score, g))
         attention = attention_losses(output, statistics.heads, columns, order, residual)
-    matrices: dict[str, tuple[float, ...]] = {}
-    for path in (*spec.projections, *spec.matrices):
-        energies = whitened_energies(weights[path], _input_of(path, spec, statistics))
-        scale = 1.0  # the error of a matrix that writes the stream is absolute
-        if path in spec.reading:
-            transfer = float(statistics.transfer[spec.reading.index(path)])
-            scale = transfer / max(float(energies.sum()), 1e-30)
-        matrices[leaf(path)] = _plain(tail(energies) * scale / residual)
+    matrices, scales = _matrix_losses(weights, statistics, spec)
     neurons = neuron_order(weights[spec.ffn_output], statistics.ffn_hidden)
     width = nested_losses(weights[spec.ffn_output], statistics.ffn_hidden, neurons) / residual
     return LayerScores(
@@ -248,7 +182,39 @@ def score_layer(
         neurons=tuple(int(n) for n in neurons),
         # A full width loses nothing; the ridge would say otherwise.
         width_loss=(*_plain(width)[:-1], 0.0),
+        scales=scales,
     )
+
+
+def _matrix_losses(
+    weights: dict[str, Tensor], statistics: LayerStatistics, spec: TowerSpec
+) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
+    """`matrix_loss` and `scales` of a layer."""
+    residual = max(statistics.residual_energy, 1e-30)
+    matrices: dict[str, tuple[float, ...]] = {}
+    scales: dict[str, tuple[float, ...]] = {}
+    for name, paths in spec.joints.items():
+        found = [_scale_of(path, weights[path], spec, statistics) for path in paths]
+        # None may vanish: output factors are divided by these.
+        scales[name] = tuple(max(scale, _LEAST_SCALE * max(found), 1e-30) for scale in found)
+        joint = stacked([weights[path] for path in paths], scales[name])
+        energies = whitened_energies(joint, _input_of(paths[0], spec, statistics))
+        matrices[name] = _plain(tail(energies) / residual)
+    alone = {leaf(path): path for path in (*spec.projections, *spec.matrices)}
+    for path in (alone[name] for name in (*spec.factored, *spec.ffn_names) if name in alone):
+        energies = whitened_energies(weights[path], _input_of(path, spec, statistics))
+        scale = _scale_of(path, weights[path], spec, statistics)
+        matrices[leaf(path)] = _plain(tail(energies) * scale / residual)
+    return matrices, scales
+
+
+def _scale_of(path: str, weight: Tensor, spec: TowerSpec, statistics: LayerStatistics) -> float:
+    """The share of an error's energy at a matrix's output that reaches the stream."""
+    if path not in spec.reading:
+        return 1.0  # the error of a matrix that writes the stream is absolute
+    w = weight.double()
+    energy = float(((w @ _input_of(path, spec, statistics)) * w).sum())
+    return float(statistics.transfer[spec.reading.index(path)]) / max(energy, 1e-30)
 
 
 def _input_of(path: str, spec: TowerSpec, statistics: LayerStatistics) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compressor.checkpoint import LayerShape, Tower
-from compressor.families import TowerSpec, leaf
+from compressor.families import TowerSpec
 
 
 def transfer(
@@ -62,16 +62,15 @@ def _shape(layer: LayerShape, source: TowerSpec, target: TowerSpec, round_to: in
 def _attention_ranks(
     layer: LayerShape, source: TowerSpec, target: TowerSpec, groups: int, round_to: int
 ) -> dict[str, int]:
-    ours = source.projection_shapes(len(layer.heads), len(layer.kv_heads))
-    theirs = target.projection_shapes(groups * target.group, groups)
-    able = {leaf(path) for path in target.projections}
+    ours = source.projection_shapes(len(layer.heads), len(layer.kv_heads), joint=True)
+    theirs = target.projection_shapes(groups * target.group, groups, joint=True)
     return {
         name: _rounded(
             layer.attention_ranks[own] / _break_even(ours[own]) * _break_even(theirs[name]),
             round_to,
         )
         for own, name in zip(ours, theirs, strict=True)
-        if own in layer.attention_ranks and name in able
+        if own in layer.attention_ranks and name in target.factored
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from compressor.checkpoint import LayerShape, Tower
+from compressor.checkpoint import GATE_UP, QKV, LayerShape, Tower
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,50 @@ class TowerSpec:
         """Paths of the matrices that can be factored and do not write the stream."""
         return (*self.projections[:-1], *self.ffn_inputs)
 
-    def projection_shapes(self, heads: int, kv_heads: int) -> dict[str, tuple[int, int]]:
-        """(out, in) of the attention's four matrices by the last part of their paths."""
+    @property
+    def joints(self) -> dict[str, tuple[str, ...]]:
+        """Paths of matrices that read the same and are factored as one, by its name.
+
+        One input factor serves them better than one each at the same FLOPs, and in fewer products
+        (QSVD, for q, k and v).
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        if self.attention is not None and self.attention.fused is None:
+            found[QKV] = (self.attention.q, self.attention.k, self.attention.v)
+        if len(self.ffn_inputs) > 1:
+            found[GATE_UP] = self.ffn_inputs
+        return found
+
+    @property
+    def ffn_names(self) -> tuple[str, ...]:
+        """Names of what a plan may factor of the FFN, the output's last."""
+        if GATE_UP in self.joints:
+            return (GATE_UP, leaf(self.ffn_output))
+        return tuple(leaf(path) for path in self.matrices)
+
+    @property
+    def factored(self) -> tuple[str, ...]:
+        """Names of what a plan may factor of the attention: q, k and v as one matrix, and the output.
+
+        See `joints`.
+        """
+        if self.attention is None:
+            return ()
+        output = leaf(self.attention.o)
+        return (output,) if self.attention.fused is not None else (QKV, output)
+
+    def projection_shapes(
+        self, heads: int, kv_heads: int, *, joint: bool = False
+    ) -> dict[str, tuple[int, int]]:
+        """(out, in) of the attention's matrices by the last part of their paths.
+
+        With `joint` q, k and v are one, `qkv_proj`.
+        """
         if self.attention is None:
             return {}
         a, q, kv = self.attention, heads * self.head_dim, kv_heads * self.head_dim
+        if joint:
+            return {QKV: (q + 2 * kv, self.width), leaf(a.o): (self.width, q)}
         return {
             leaf(a.q): (q, self.width),
             leaf(a.k): (kv, self.width),
@@ -102,12 +141,14 @@ class TowerSpec:
         return LayerShape(
             heads=tuple(range(self.heads)),
             kv_heads=tuple(range(self.kv_heads)),
-            ranks={leaf(path): None for path in self.matrices},
+            ranks=dict.fromkeys(self.ffn_names),
         )
 
     def matrix_shape(self, matrix: str, ffn_width: int | None = None) -> tuple[int, int]:
-        """(out, in) of an FFN matrix by the last part of its path, at an FFN width."""
+        """(out, in) of an FFN matrix by its name, at an FFN width."""
         inner = self.ffn_width if ffn_width is None else ffn_width
+        if matrix == GATE_UP:
+            return len(self.ffn_inputs) * inner, self.reads or self.width
         if leaf(self.ffn_output) == matrix:
             return self.width, inner
         return inner, self.reads or self.width

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from compressor.checkpoint import LayerShape, Tower, read_config, writing
-from compressor.families import Family, TowerSpec, family_of, leaf
+from compressor.families import Family, TowerSpec, family_of
 from compressor.latency.table import (
     TABLE_VERSION,
     Curve,
@@ -139,9 +139,9 @@ def probe_shapes(spec: TowerSpec) -> list[LayerShape]:
     ffns: list[tuple[int | None, dict[str, int | None]]] = [(None, dense.ranks)] * 2
     if spec.attention is not None:
         ffns += [(w, dense.ranks) for w in grid(spec.ffn_width) if w < spec.ffn_width]
-    for path in spec.matrices:
-        for rank in rank_grid(spec.matrix_shape(leaf(path))):
-            ffns.append((None, {**dense.ranks, leaf(path): rank}))
+    for name in spec.ffn_names:
+        for rank in rank_grid(spec.matrix_shape(name)):
+            ffns.append((None, {**dense.ranks, name: rank}))
     if spec.attention is None:
         return [LayerShape(heads=(), kv_heads=(), ranks=r, ffn_width=w) for w, r in ffns]
     attentions = _attention_shapes(spec)
@@ -164,10 +164,10 @@ def _attention_shapes(spec: TowerSpec) -> list[tuple[int, dict[str, int]]]:
     """Numbers of KV groups, and ranks of one matrix with all groups."""
     counts = sorted({max(1, round(s * spec.kv_heads)) for s in (0.0, *_SHARES)}, reverse=True)
     found: list[tuple[int, dict[str, int]]] = [(n, {}) for n in counts for _ in range(2)]
-    sizes = spec.projection_shapes(spec.heads, spec.kv_heads)
-    for path in spec.projections:
-        for rank in rank_grid(sizes[leaf(path)]):
-            found += [(spec.kv_heads, {leaf(path): rank})] * (2 if spec.windows else 1)
+    sizes = spec.projection_shapes(spec.heads, spec.kv_heads, joint=True)
+    for name in spec.factored:
+        for rank in rank_grid(sizes[name]):
+            found += [(spec.kv_heads, {name: rank})] * (2 if spec.windows else 1)
     return found
 
 
@@ -247,7 +247,7 @@ def attention_rank_curves(
 ) -> dict[str, Curve]:
     """Attention by the rank of its one factored matrix, in the layers without a window."""
     windows = spec.windows or (None,) * len(shapes)
-    found: dict[str, list[tuple[int, Seconds]]] = {leaf(path): [] for path in spec.projections}
+    found: dict[str, list[tuple[int, Seconds]]] = {name: [] for name in spec.factored}
     for shape, timing, window in zip(shapes, layers, windows, strict=True):
         for name, rank in shape.attention_ranks.items() if window is None else ():
             found[name].append((rank, timing.attention))
@@ -259,7 +259,7 @@ def tower_latency(
 ) -> TowerLatency:
     """Sort a tower's measured FFNs into their curves."""
     widths: list[tuple[int, Seconds]] = []
-    ranks: dict[str, list[tuple[int, Seconds]]] = {leaf(path): [] for path in spec.matrices}
+    ranks: dict[str, list[tuple[int, Seconds]]] = {name: [] for name in spec.ffn_names}
     for shape, seconds in zip(shapes, ffns, strict=True):
         factored = [(name, rank) for name, rank in shape.ranks.items() if rank is not None]
         for name, rank in factored:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the command line needs t
     from compressor.costs import AttentionRanks, Ranks
     from compressor.families.base import TowerSpec
 
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 _QUIET = 0.2
 
 
@@ -200,12 +200,10 @@ class LatencyCost:
     new_tokens: int
 
     def __post_init__(self) -> None:
-        from compressor.families.base import leaf
-
         for spec in self.specs:
             known = self.table.towers.get(spec.name)
             names = set(spec.dense_layer().ranks)
-            projections = {leaf(path) for path in spec.projections}
+            projections = set(spec.factored)
             if (
                 known is None
                 or set(known.ffn_rank) != names

@@ -9,7 +9,7 @@ from typing import Any
 
 from compressor.checkpoint import Tower
 from compressor.evaluate.metrics import Interval
-from compressor.families import TowerSpec, leaf
+from compressor.families import TowerSpec
 from compressor.flops import RequestFlops
 from compressor.meter import Spent
 from compressor.plan import Plan, PlannedLayer
@@ -179,7 +179,7 @@ def details(
 def _tower(
     spec: TowerSpec, layers: Sequence[PlannedLayer], scores: Sequence[LayerScores]
 ) -> TowerDetails:
-    full = {leaf(path): min(spec.matrix_shape(leaf(path))) for path in spec.matrices}
+    full = {name: min(spec.matrix_shape(name)) for name in spec.ffn_names}
     if scores:  # every matrix that was scored, whatever part of a layer it is of
         full = {name: len(losses) - 1 for name, losses in scores[0].matrix_loss.items()}
     ranks = tuple({name: _ranks(layer).get(name) for name in full} for layer in layers)

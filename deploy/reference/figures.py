@@ -38,7 +38,9 @@ def figures(towers: Mapping[str, TowerDetails]) -> dict[str, str]:
     language = towers["language"]
     drawn = {
         "heads.svg": heat_map(language),
-        "spectrum.svg": spectrum(language, "q_proj", language.spectra["q_proj"], "rank of q_proj"),
+        "spectrum.svg": spectrum(
+            language, "qkv_proj", language.spectra["qkv_proj"], "rank of q, k and v"
+        ),
         "widths.svg": spectrum(language, "width", language.width_curves, "neurons of the FFN"),
         "vision-sizes.svg": sizes(towers["vision"]),
         "language-sizes.svg": sizes(language),

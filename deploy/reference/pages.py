@@ -122,7 +122,8 @@ Each layer of a tower:
 
 {_table(_rows(LayerShape))}
 A factored matrix `x_proj` is two tensors in the file, `x_in_factor` (rank, in) without a bias and `x_out_factor`
-(out, rank) with the original's bias where it had one.
+(out, rank) with the original's bias where it had one. Where `qkv_proj` or `gate_up_proj` has a rank, q, k and v, or
+gate and up, have the one input factor `qkv_in_factor` or `gate_up_in_factor` and output factors of their own.
 """
 
 

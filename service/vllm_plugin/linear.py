@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
+    QKVParallelLinear,
     ReplicatedLinear,
     RowParallelLinear,
 )
 from vllm.model_executor.models.utils import WeightsMapper
 
-from compressor.checkpoint import factor_names
+from compressor.checkpoint import QKV, factor_names
 
 
 class FactoredLinear(nn.Module):
@@ -66,17 +67,21 @@ class SplitQKV(nn.Module):
 def factor_mapper() -> WeightsMapper:
     """From the file's flat names to the modules': `fc1_in_factor.` -> `fc1.in_factor.`.
 
-    Those of q, k and v go to `SplitQKV`, those of the output to the module with its usual name.
+    Those of attention and of gated FFNs get the names that dense ones have, under which `split_mapper`
+    or vLLM's own merging finds them.
     """
-    places = {name: f"qkv_proj.{name}" for name in ("q", "k", "v")}
-    places |= {"o": "o_proj", "out": "out_proj"}
-    attention = {
-        f".self_attn.{flat}.": f".self_attn.{place}.{flat.removeprefix(f'{name}_')}."
-        for name, place in places.items()
+    names = {
+        "self_attn": ("q", "k", "v", "qkv", "o", "out"),
+        "mlp": ("gate", "up", "gate_up", "down"),
+    }
+    known = {
+        f".{part}.{flat}.": f".{part}.{name}_proj.{flat.removeprefix(f'{name}_')}."
+        for part, own in names.items()
+        for name in own
         for flat in factor_names(name)
     }
     rest = {f"{flat}.": f".{flat[1:]}." for flat in factor_names("")}
-    return WeightsMapper(orig_to_new_substr={**attention, **rest})
+    return WeightsMapper(orig_to_new_substr={**known, **rest})
 
 
 def split_mapper(layers: Any, name: str) -> WeightsMapper:
@@ -100,6 +105,7 @@ def factor_attention(
     sizes: Mapping[str, tuple[int, int]],
     ranks: Mapping[str, int],
     *,
+    head_dim: int,
     biases: tuple[bool, bool],
     quant_config: Any,
     prefix: str,
@@ -111,6 +117,7 @@ def factor_attention(
         attention: its `qkv_proj` answers with q, k and v side by side.
         sizes: (out, in) of q, k, v and the output matrix by their names in the file, in that order.
         ranks: of those that are factored.
+        head_dim: of its heads.
         biases: whether q, k and v have biases, and whether the output matrix has.
         quant_config: vLLM's.
         prefix: of the attention.
@@ -118,6 +125,16 @@ def factor_attention(
     """
     *inputs, output = sizes
     options = {"quant_config": quant_config, "disable_tp": disable_tp}
+    if (joint := ranks.get(QKV)) is not None:
+        (queries, width), (keys, _), _ = (sizes[name] for name in inputs)
+        path = f"{prefix}.qkv_proj"
+        attention.qkv_proj = FactoredLinear(
+            ReplicatedLinear(width, joint, bias=False, prefix=f"{path}.in_factor", **options),
+            QKVParallelLinear(
+                joint, head_dim, queries // head_dim, keys // head_dim, bias=biases[0],
+                prefix=f"{path}.out_factor", **options,
+            ),
+        )  # fmt: skip
     if any(name in ranks for name in inputs):
         attention.qkv_proj = SplitQKV(
             *(

@@ -13,12 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.distributed import get_tensor_model_parallel_world_size
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.linear import MergedColumnParallelLinear, ReplicatedLinear
 from vllm.model_executor.models.llama import LlamaDecoderLayer, LlamaForCausalLM
 from vllm.model_executor.models.utils import extract_layer_index
 
-from compressor.checkpoint import LayerShape
+from compressor.checkpoint import GATE_UP, LayerShape
 from compressor.errors import CheckpointError
-from service.vllm_plugin.linear import column_linear, factor_attention, row_linear, split_mapper
+from service.vllm_plugin.linear import (
+    FactoredLinear,
+    column_linear,
+    factor_attention,
+    row_linear,
+    split_mapper,
+)
 from service.vllm_plugin.shapes import (
     attention_sizes,
     has_o_bias,
@@ -29,7 +37,7 @@ from service.vllm_plugin.shapes import (
 
 
 class GatedMLP(nn.Module):
-    """A gated FFN with any number of neurons, each matrix dense or factored."""
+    """A gated FFN with any number of neurons, each matrix dense or factored on its own (format 1)."""
 
     def __init__(
         self,
@@ -42,10 +50,7 @@ class GatedMLP(nn.Module):
         disable_tp: bool = False,
     ) -> None:
         super().__init__()
-        if config.hidden_act != "silu":
-            raise CheckpointError(
-                f"Activation {config.hidden_act!r} is not supported, only 'silu'."
-            )
+        check_activation(config)
         width, ranks = config.hidden_size, shape.ranks
         ffn_width = shape.ffn_width or config.intermediate_size
         options = {"quant_config": quant_config, "bias": bias, "disable_tp": disable_tp}
@@ -67,6 +72,60 @@ class GatedMLP(nn.Module):
         return output
 
 
+class MergedGatedMLP(nn.Module):
+    """A gated FFN with any number of neurons, gate and up as one matrix, dense or factored."""
+
+    def __init__(
+        self,
+        config: Any,
+        shape: LayerShape,
+        *,
+        bias: bool,
+        quant_config: Any,
+        prefix: str,
+        disable_tp: bool = False,
+    ) -> None:
+        super().__init__()
+        check_activation(config)
+        width, joint = config.hidden_size, shape.ranks[GATE_UP]
+        ffn_width = shape.ffn_width or config.intermediate_size
+        options = {"quant_config": quant_config, "disable_tp": disable_tp}
+        path, sizes = f"{prefix}.gate_up_proj", [ffn_width] * 2
+        self.gate_up_proj = (
+            MergedColumnParallelLinear(width, sizes, bias=bias, prefix=path, **options)
+            if joint is None
+            else FactoredLinear(
+                ReplicatedLinear(width, joint, bias=False, prefix=f"{path}.in_factor", **options),
+                MergedColumnParallelLinear(
+                    joint, sizes, bias=bias, prefix=f"{path}.out_factor", **options
+                ),
+            )
+        )
+        self.down_proj = row_linear(
+            (width, ffn_width), shape.ranks["down_proj"], bias=bias, prefix=f"{prefix}.down_proj",
+            **options,
+        )  # fmt: skip
+        self.activation = SiluAndMul()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        gate_up, _ = self.gate_up_proj(x)  # (..., 2 F)
+        output: Tensor = self.down_proj(self.activation(gate_up))[0]
+        return output
+
+
+def gated_mlp(config: Any, shape: LayerShape, **options: Any) -> nn.Module:
+    """The gated FFN of a layer; `options` are those of the two classes."""
+    kind = MergedGatedMLP if GATE_UP in shape.ranks else GatedMLP
+    return kind(config, shape, **options)
+
+
+def check_activation(config: Any) -> None:
+    """Refuse a gate that is no SiLU."""
+    if config.hidden_act != "silu":
+        raise CheckpointError(f"Activation {config.hidden_act!r} is not supported, only 'silu'.")
+
+
 class InfoPruneLlamaLayer(LlamaDecoderLayer):
     """A Llama layer with the heads, KV heads and FFN ranks that `config.json` records for it."""
 
@@ -85,12 +144,13 @@ class InfoPruneLlamaLayer(LlamaDecoderLayer):
             self.self_attn,
             attention_sizes(config, shape),
             shape.attention_ranks,
+            head_dim=head_dim_of(config),
             biases=(has_qkv_bias(config), has_o_bias(config)),
             quant_config=quant_config,
             prefix=f"{prefix}.self_attn",
         )
         if any(rank is not None for rank in shape.ranks.values()):
-            self.mlp = GatedMLP(
+            self.mlp = gated_mlp(
                 config,
                 shape,
                 bias=getattr(config, "mlp_bias", False),
@@ -122,7 +182,8 @@ def check_shards(shape: LayerShape, index: int) -> None:
     ranks = get_tensor_model_parallel_world_size()
     kv_heads = len(shape.kv_heads)
     fits = kv_heads % ranks == 0 or (ranks % kv_heads == 0 and len(shape.heads) % ranks == 0)
-    if shape.attention_ranks:  # a factored k or v is split by rows, and no row is computed twice
+    # A k or v that is factored on its own is split by rows, and no row is computed twice.
+    if {"k_proj", "v_proj"} & set(shape.attention_ranks):
         fits = kv_heads % ranks == 0
     if not fits:
         raise CheckpointError(

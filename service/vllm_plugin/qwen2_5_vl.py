@@ -30,7 +30,7 @@ from service.vllm_plugin.linear import (
     split_mapper,
     unpaired,
 )
-from service.vllm_plugin.llama import GatedMLP, check_shards, with_shape
+from service.vllm_plugin.llama import check_shards, gated_mlp, with_shape
 from service.vllm_plugin.shapes import (
     attention_sizes,
     checked,
@@ -126,7 +126,7 @@ def compress_blocks(
                 size, rank, bias=True, quant_config=quant_config,
                 prefix=f"{prefix}.{index}.attn.proj", disable_tp=data_parallel,
             )  # fmt: skip
-        block.mlp = GatedMLP(
+        block.mlp = gated_mlp(
             config, shape, bias=True, quant_config=quant_config, prefix=f"{prefix}.{index}.mlp",
             disable_tp=data_parallel,
         )  # fmt: skip
@@ -178,10 +178,11 @@ def compress_decoder(model: Any, config: Any, vllm_config: VllmConfig, *, prefix
         )
         factor_attention(
             layer.self_attn, attention_sizes(text, shape), shape.attention_ranks,
-            biases=(True, False), quant_config=quant_config, prefix=f"{path}.self_attn",
+            head_dim=head_dim_of(text), biases=(True, False), quant_config=quant_config,
+            prefix=f"{path}.self_attn",
         )  # fmt: skip
         if any(rank is not None for rank in shape.ranks.values()):
-            layer.mlp = GatedMLP(
+            layer.mlp = gated_mlp(
                 text, shape, bias=False, quant_config=quant_config, prefix=f"{path}.mlp"
             )
         else:

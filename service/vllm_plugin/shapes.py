@@ -6,11 +6,11 @@ whose tensor is missing uninitialised, both silently; so the tensors are checked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compressor.checkpoint import Compression, LayerShape, Tower, factor_names
+from compressor.checkpoint import GATE_UP, QKV, Compression, LayerShape, Tower, factor_names
 from compressor.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -141,22 +141,45 @@ class _Layer:
 
     def tensors(self, path: str, shape: LayerShape) -> Shapes:
         """The tensors of the layer at `path`, by name."""
-        tensors: Shapes = {}
-        for name, size in attention_sizes(self.config, shape, output=self.output).items():
-            bias = self.o_bias if name == self.output else self.qkv_bias
-            rank = shape.attention_ranks.get(name)
-            tensors |= matrix(f"{path}.self_attn.{name}", size, rank, bias=bias)
+        own, ranks = f"{path}.self_attn", shape.attention_ranks
+        sizes = attention_sizes(self.config, shape, output=self.output)
+        size = sizes.pop(self.output)
+        tensors = matrices(own, sizes, QKV, ranks, bias=self.qkv_bias)
+        tensors |= matrix(f"{own}.{self.output}", size, ranks.get(self.output), bias=self.o_bias)
         return tensors | self.ffn_tensors(path, shape)
 
     def ffn_tensors(self, path: str, shape: LayerShape) -> Shapes:
         """The tensors of the FFN of the layer at `path`, by name."""
         width = self.config.hidden_size
         ffn_width = shape.ffn_width or self.config.intermediate_size
-        tensors: Shapes = {}
-        matrices = dict.fromkeys(self.ffn_inputs, (ffn_width, width))
-        for name, size in {**matrices, self.ffn_output: (width, ffn_width)}.items():
-            tensors |= matrix(f"{path}.mlp.{name}", size, shape.ranks[name], bias=self.mlp_bias)
-        return tensors
+        inputs = dict.fromkeys(self.ffn_inputs, (ffn_width, width))
+        own, ranks = f"{path}.mlp", shape.ranks
+        tensors = matrices(own, inputs, GATE_UP, ranks, bias=self.mlp_bias)
+        size = (width, ffn_width)
+        output = matrix(
+            f"{own}.{self.ffn_output}", size, ranks.get(self.ffn_output), bias=self.mlp_bias
+        )
+        return tensors | output
+
+
+def matrices(
+    path: str,
+    sizes: Mapping[str, tuple[int, int]],
+    joint: str,
+    ranks: Mapping[str, int | None],
+    *,
+    bias: bool,
+) -> Shapes:
+    """The tensors of the linears of `sizes` in the module at `path` that can be factored as `joint`."""
+    rank = ranks.get(joint)
+    tensors: Shapes = {}
+    for name, size in sizes.items():
+        if rank is None:
+            tensors |= matrix(f"{path}.{name}", size, ranks.get(name), bias=bias)
+        else:
+            tensors |= _linear(f"{path}.{factor_names(name)[1]}", size[0], rank, bias=bias)
+            tensors |= _linear(f"{path}.{factor_names(joint)[0]}", rank, size[1], bias=False)
+    return tensors
 
 
 def matrix(path: str, size: tuple[int, int], rank: int | None, *, bias: bool) -> Shapes:

@@ -37,7 +37,7 @@ class PrunedVisionAttention(nn.Module):
         )
         factor_attention(
             self, attention_sizes(config, shape, output="out_proj"), shape.attention_ranks,
-            biases=(True, True), prefix=prefix, **options,
+            head_dim=head_dim, biases=(True, True), prefix=prefix, **options,
         )  # fmt: skip
         self.attn = MMEncoderAttention(
             heads if disable_tp else heads // tp_size,

@@ -118,14 +118,17 @@ def uneven_towers(kv_heads: int = HEADS) -> Towers:
 def _uneven(spec: TowerSpec, index: int) -> LayerShape:
     """Fewer groups in each layer; dense, factored, narrow, partly factored, narrow and factored.
 
-    Of the attention nothing, all but v, the output alone, or v alone is factored.
+    Of the attention nothing, all with one input factor for q, k and v, the output alone, v alone, or q
+    and k apart is factored.
     """
     kept = tuple(range(index % max(1, spec.kv_heads), spec.kv_heads))
     names = [leaf(path) for path in spec.matrices]
     ranks: dict[str, int | None] = dict.fromkeys(names)
     width = None
     pattern = index % 5 if spec.attention else 3
-    if pattern in (1, 4):
+    if pattern == 1:  # gate and up as one
+        ranks = {name: 13 + 4 * number for number, name in enumerate(spec.ffn_names)}
+    if pattern == 4:
         ranks = {name: 13 + 4 * number for number, name in enumerate(names)}
     if pattern == 3:
         ranks[names[-1]] = 9
@@ -133,7 +136,7 @@ def _uneven(spec: TowerSpec, index: int) -> LayerShape:
         width = spec.ffn_width // 2 - 3
     projections = [leaf(path) for path in spec.projections]
     q, k, v, o = [None] * (4 - len(projections)) + projections
-    chosen = ((), (q, k, o), (o,), (v,))[index % 4]
+    chosen = ((), spec.factored, (o,), (v,), (q, k))[index % 5]
     return LayerShape(
         heads=tuple(g * spec.group + i for g in kept for i in range(spec.group)),
         kv_heads=kept,

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compressor.ffn import factor_linear, low_rank
+from compressor.algebra import stacked, tail
+from compressor.ffn import factor_linear, joint_low_rank, low_rank
 from compressor.loading import FactoredLinear
-from compressor.scoring import tail, whitened_energies
+from compressor.scoring import whitened_energies
 
 
 def problem(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -60,6 +61,33 @@ def test_the_error_is_the_tail_of_the_whitened_spectrum(seed: int, rank: int) ->
     assert measured == pytest.approx(
         float(tail(whitened_energies(weight, gram))[rank]), rel=1e-4, abs=1e-9
     )
+
+
+@given(st.integers(0, 500), st.integers(1, 9), st.floats(1e-6, 1e6))
+def test_matrices_that_share_an_input_factor_lose_the_tail_of_their_joint_spectrum(
+    seed: int, rank: int, scale: float
+) -> None:
+    first, gram = problem(seed)
+    second, _ = problem(seed + 1000)
+    weights, scales = [first, second[:4]], [1.0, scale]
+
+    out_factors, in_factor = joint_low_rank(weights, scales, gram, rank)
+
+    lost = 0.0
+    for weight, own, out_factor in zip(weights, scales, out_factors, strict=True):
+        error = weight - out_factor @ in_factor
+        lost += own * float((error @ gram @ error.T).trace())
+    energies = whitened_energies(stacked(weights, scales), gram)
+    assert lost == pytest.approx(float(tail(energies)[rank]), rel=1e-4, abs=1e-9 * (1 + scale))
+
+
+def test_one_input_factor_for_matrices_alike_is_as_good_at_half_the_rank_in_sum() -> None:
+    """Two matrices that read the same directions need them once."""
+    weight, gram = problem()
+    alike = torch.randn(6, 6, generator=torch.Generator().manual_seed(9)).double() @ weight
+    out_factors, in_factor = joint_low_rank([weight, alike], [1.0, 1.0], gram, 6)
+    assert torch.allclose(out_factors[0] @ in_factor, weight, atol=1e-6)
+    assert torch.allclose(out_factors[1] @ in_factor, alike, atol=1e-6)
 
 
 def test_whitening_beats_plain_svd_on_the_data() -> None:

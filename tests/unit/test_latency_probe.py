@@ -79,7 +79,7 @@ def test_the_probe_has_every_count_of_groups_and_factors_each_matrix_alone(probe
     assert {len(shape.kv_heads) for shape in shapes} == {1, 2, 3, 4}
     factored = [{m for m, r in shape.ranks.items() if r is not None} for shape in shapes]
     assert all(len(each) <= 1 for each in factored)
-    assert set().union(*factored) == {"gate_proj", "up_proj", "down_proj"}
+    assert set().union(*factored) == {"gate_up_proj", "down_proj"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from compressor.allocation import allocate
-from compressor.checkpoint import LayerShape
+from compressor.checkpoint import QKV, LayerShape
 from compressor.costs import shapes_cost
 from compressor.errors import BudgetError, CheckpointError
 from compressor.families import TowerSpec
@@ -93,7 +93,7 @@ def table(*, decode_s: float = 0.0) -> LatencyTable:
     )
     tower = TowerLatency(
         attention=attention,
-        attention_rank={name: _curve({16: 3.5, 32: 4.5}) for name in ("q", "k", "v", "o")},
+        attention_rank={name: _curve({16: 3.5, 32: 4.5}) for name in (QKV, "o")},
         ffn_width=_curve({16: 2.0, 128: 9.0}),
         ffn_rank={"up": _curve({16: 6.0, 32: 8.0}), "down": _curve({16: 5.0, 32: 10.0})},
         rest=Seconds(prefill_s=0.25),
@@ -128,8 +128,8 @@ def test_what_factoring_saves_adds_up_over_matrices() -> None:
 def test_what_factoring_attention_saves_shrinks_with_its_groups() -> None:
     cost = LatencyCost(table(), (SPEC,), new_tokens=1)
 
-    assert cost.attention(SPEC, 0, 8, 4, {"q": 16, "v": 16}) == pytest.approx(4.0 - 2 * 0.5)
-    assert cost.attention(SPEC, 0, 2, 1, {"q": 16}) == pytest.approx(1.0 - 0.5 / 4)
+    assert cost.attention(SPEC, 0, 8, 4, {QKV: 16, "o": 16}) == pytest.approx(4.0 - 2 * 0.5)
+    assert cost.attention(SPEC, 0, 2, 1, {QKV: 16}) == pytest.approx(1.0 - 0.5 / 4)
 
 
 def test_decoded_tokens_count_in_every_part() -> None:
@@ -158,8 +158,7 @@ def scores() -> LayerScores:
         order=(0, 1, 2, 3),
         attention_loss=(0.0, 0.1, 0.2, 0.4),
         matrix_loss={
-            name: tuple(1 - r / 64 for r in range(65))
-            for name in ("q", "k", "v", "o", "up", "down")
+            name: tuple(1 - r / 64 for r in range(65)) for name in (QKV, "o", "up", "down")
         },
         neurons=tuple(range(128)),
         width_loss=tuple(1 - w / 128 for w in range(129)),

@@ -8,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compressor.scoring import (
-    effective_rank,
-    ks_distance,
-    nested_losses,
-    neuron_order,
-    score_heads,
-    tail,
-    whitened_energies,
-)
+from compressor.algebra import tail
+from compressor.neurons import nested_losses, neuron_order
+from compressor.scoring import effective_rank, ks_distance, score_heads, whitened_energies
 
 spectra = st.lists(st.floats(0.01, 100), min_size=1, max_size=24).map(
     lambda values: torch.tensor(sorted(values, reverse=True), dtype=torch.float64)
