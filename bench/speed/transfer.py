@@ -42,10 +42,11 @@ def _shape(layer: LayerShape, source: TowerSpec, target: TowerSpec, round_to: in
     if layer.ffn_width is not None:
         share = layer.ffn_width / source.ffn_width
         width = min(_rounded(share * target.ffn_width, round_to), target.ffn_width)
-    names = zip(layer.ranks, target.dense_layer().ranks, strict=True)
+    # By the towers' own order: a plan that was read from a file has its names sorted.
+    names = zip(source.ffn_names, target.ffn_names, strict=True)
     ranks: dict[str, int | None] = {}
     for ours, theirs in names:
-        rank = layer.ranks[ours]
+        rank = layer.ranks.get(ours)
         if rank is not None:
             share = rank / _break_even(source.matrix_shape(ours, layer.ffn_width))
             rank = _rounded(share * _break_even(target.matrix_shape(theirs, width)), round_to)

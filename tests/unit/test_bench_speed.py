@@ -40,6 +40,15 @@ def test_shares_are_kept_at_the_same_relative_depth() -> None:
     assert found[5].ranks == DENSE | {"up": 160 + 16 * (round(168 / 16) - 10)}
 
 
+def test_a_matrix_keeps_its_share_whatever_the_order_of_the_plans_names() -> None:
+    """A plan that was read from a file has them sorted: `down` before `up`."""
+    sorted_names = LayerShape(heads=(0,), kv_heads=(0,), ranks={"down": 16, "up": None})
+
+    found = transfer({"language": (sorted_names,)}, [SMALL], [LARGE], 16)["language"]
+
+    assert found[0].ranks == {"up": None, "down": 128}
+
+
 def test_a_head_stays_and_a_whole_width_is_no_cut() -> None:
     found = transfer({"language": (layer(1, 127), layer(1, 1))}, [SMALL], [LARGE], 64)["language"]
 
