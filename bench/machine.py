@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from service.workers.machine import device_name, this_machine
+
 
 def _cpuinfo() -> list[str]:
     info = Path("/proc/cpuinfo")
@@ -19,13 +21,15 @@ def has_bf16() -> bool:
 
 
 def describe() -> str:
-    """Cores, processor model, whether it computes in bf16, and memory."""
+    """Cores, processor model, whether it computes in bf16, memory, and the GPU where there is one."""
     lines = [line for line in _cpuinfo() if line.startswith("model name")]
     names = [line.split(":", 1)[1].strip() for line in lines]
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     bf16 = "with" if has_bf16() else "without"
     cores = len(os.sched_getaffinity(0))
+    machine = this_machine()
+    gpu = f", {device_name(machine)}" if machine.has_gpu else ""
     return (
         f"{cores} cores of {names[0] if names else platform.processor()}, {bf16} bf16 instructions, "
-        f"{memory_gb:.0f} GB, Python {platform.python_version()}"
+        f"{memory_gb:.0f} GB, Python {platform.python_version()}{gpu}"
     )

@@ -27,6 +27,7 @@ from compressor.training import Batches
 
 DATASETS = ("easy-vqa", "drawn-text", "drawn-scenes")
 CALIBRATION_SAMPLES = 1024
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,14 @@ class Context:
         set_attention("eager")
         return collect_signals(model, self.specs, self.batches(24))
 
-    def batches(self, size: int, *, samples: int = CALIBRATION_SAMPLES, offset: int = 0) -> Batches:
+    def batches(
+        self,
+        size: int,
+        *,
+        samples: int = CALIBRATION_SAMPLES,
+        offset: int = 0,
+        device: torch.device = CPU,
+    ) -> Batches:
         """Training batches of the calibration questions (or of more of the same kind)."""
         pool = inputs.mixture(DATASETS, samples=samples, seed=self.seed + offset)
-        return Batches(
-            self.job.processor, pool, batch=size, seed=self.seed, device=torch.device("cpu")
-        )
+        return Batches(self.job.processor, pool, batch=size, seed=self.seed, device=device)

@@ -21,6 +21,7 @@ from compressor.errors import BudgetError
 from compressor.evaluate.datasets import Example, examples
 from compressor.evaluate.runner import score_examples
 from compressor.heal import make_optimizer, recover
+from compressor.job import compute_device
 from compressor.recipe import Recovery
 
 RECOVERY = Recovery(steps=500, learning_rate=2e-4, batch=16, samples=6000, bf16=has_bf16())
@@ -129,14 +130,19 @@ class Harness:
 
     def _recover(self, context: Context, student: nn.Module) -> float:
         started = time.monotonic()
-        batches = context.batches(RECOVERY.batch, samples=RECOVERY.samples, offset=1)
+        device = compute_device()
+        batches = context.batches(
+            RECOVERY.batch, samples=RECOVERY.samples, offset=1, device=device
+        )
         torch.manual_seed(context.seed)
+        student.to(device)
         optimizer = make_optimizer(student, RECOVERY)
-        recover(student, context.model(), batches, RECOVERY, optimizer)
+        recover(student, context.model().to(device), batches, RECOVERY, optimizer)
         return time.monotonic() - started
 
     def _score(self, model: nn.Module) -> dict[str, list[float]]:
         processor: Any = AutoProcessor.from_pretrained(self.source)
+        model.to(compute_device())
         return {
             name: score_examples(model.eval(), processor, chosen)
             for name, chosen in self.asked().items()

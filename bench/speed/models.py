@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-from compressor.checkpoint import writing
-from compressor.random_model import Towers, write_random_weights
+from compressor.checkpoint import write_json, writing
+from compressor.random_model import Towers, shaped_config, write_random_weights
 from models.training.architecture import IMAGE, build_tokenizer, save_processor
 
 PATCH_PX = 14
@@ -68,13 +68,18 @@ def model_config(size: Size) -> dict[str, Any]:
     return {**config.to_dict(), "architectures": architectures, "dtype": "bfloat16"}
 
 
-def write_model(directory: Path, size: Size, towers: Towers | None, dtype: torch.dtype) -> None:
-    """Write a checkpoint: the original's (no towers) or that of the given shapes."""
+def write_model(
+    directory: Path, size: Size, towers: Towers | None, dtype: torch.dtype, *, weights: bool
+) -> None:
+    """Write a checkpoint, the original's (no towers) or that of the given shapes, weights or not."""
     config = {**model_config(size), "dtype": str(dtype).removeprefix("torch.")}
     with writing(directory) as place:
         save_processor(place, build_tokenizer())
         _resize(place, size)
-        write_random_weights(place, config, towers, dtype=dtype)
+        if weights:
+            write_random_weights(place, config, towers, dtype=dtype)
+        else:
+            write_json(place / "config.json", shaped_config(config, towers))
 
 
 def _resize(directory: Path, size: Size) -> None:

@@ -38,17 +38,21 @@ def start(settings: EngineSettings) -> Any:
     from vllm import LLM
 
     share = settings.memory_share
-    memory = {} if share is None else {"gpu_memory_utilization": share}
+    options: dict[str, Any] = {} if share is None else {"gpu_memory_utilization": share}
+    if settings.decode_graphs:
+        # Level 0 leaves modules as they are: 32 layers of 32 shapes would take minutes to compile.
+        options["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
     return LLM(
-        **memory,
+        **options,
         model=settings.model,
         dtype=settings.dtype,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         seed=settings.seed,
+        load_format=settings.load_format,
         # Hooks do not run in compiled graphs.
-        enforce_eager=True,
+        enforce_eager=not settings.decode_graphs,
         enable_prefix_caching=False,
         mm_processor_cache_gb=0,
         worker_extension_cls="service.latency.worker.TimingExtension",

@@ -26,6 +26,10 @@ class EngineSettings(Message):
     max_num_batched_tokens: int = 4096
     memory_share: float | None = None
     """Of a GPU's memory; None = the engine's default."""
+    load_format: str = "auto"
+    """`dummy` = random weights, for which `config.json` is enough."""
+    decode_graphs: bool = False
+    """Decode steps as CUDA graphs: they run as a server's do, but no module in them can be timed."""
     seed: int = 0
 
 
