@@ -131,9 +131,7 @@ class Harness:
     def _recover(self, context: Context, student: nn.Module) -> float:
         started = time.monotonic()
         device = compute_device()
-        batches = context.batches(
-            RECOVERY.batch, samples=RECOVERY.samples, offset=1, device=device
-        )
+        batches = context.batches(RECOVERY.batch, samples=RECOVERY.samples, offset=1, device=device)
         torch.manual_seed(context.seed)
         student.to(device)
         optimizer = make_optimizer(student, RECOVERY)
