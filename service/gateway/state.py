@@ -59,6 +59,7 @@ class Gateway:
         self.bytes = ByteBudget(settings.max_bytes_in_flight)
         self.pool = Pool(settings, self._worker_changed, self._standing_changed)
         self.images = ImageFetcher(settings, self.bytes)
+        self._reading = asyncio.Lock()
         self._elsewhere = Elsewhere(settings.workers)
         self._prober = Prober(settings)
         self._registry = Registry(self.redis)
@@ -66,8 +67,15 @@ class Gateway:
         self._key_store = KeyStore(self.redis)
 
     async def refresh(self) -> None:
-        """Read the store once; while Redis is away the last reading stays."""
+        """Read the store once; while Redis is away the last reading stays.
+
+        One reading at a time: one that began before a change must not replace one that saw it.
+        """
         await self._elsewhere.resolve()
+        async with self._reading:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         try:
             read = await asyncio.to_thread(self._read)
             self.metrics.show_jobs(await asyncio.to_thread(self._records.list))
