@@ -182,6 +182,6 @@ def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream, *, constant:
     if positions < len(found.ffn_hidden):
         raise CalibrationError(
             f"The calibration data have {positions} positions, too few for a covariance of "
-            f"{len(found.ffn_hidden)} neurons in {where}; ask for "
-            f"{math.ceil(len(found.ffn_hidden) / max(1, positions))} times as many samples."
+            f"{len(found.ffn_hidden)} neurons in {where}; set calibration.samples to "
+            f"{math.ceil(len(found.ffn_hidden) / max(1, positions))} times as many."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from compressor.checkpoint import MANIFEST, read_config
+from compressor.checkpoint import read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.recipe import read_recipe
 from compressor.tables import show
@@ -61,6 +62,13 @@ def compress(
             "for the real run.",
         ),
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the compressed model at --out; an original is never replaced.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report (or the plan) as JSON.")
     ] = False,
@@ -73,8 +81,11 @@ def compress(
     """
     with errors_in_one_sentence():
         checked = read_recipe(recipe)
-        if out.exists() and not dry_run and not (out / MANIFEST).is_file():
-            raise CheckpointError(f"{str(out)!r} exists and is not a model of infoprune's.")
+        if os.path.lexists(out) and not overwrite:
+            raise CheckpointError(
+                f"{str(out)!r} exists; choose another --out, or replace a compressed model by "
+                "--overwrite."
+            )
         read_config(model)
         # Only now: torch and transformers take seconds to import, a wrong recipe does not need them.
         from compressor import pipeline
@@ -90,7 +101,7 @@ def compress(
             else:
                 shown = pipeline.compress(
                     model, checked, out, plan=replayed, progress=progress,
-                    measure_latency=context.obj,
+                    measure_latency=context.obj, overwrite=overwrite,
                 )  # fmt: skip
         if as_json:
             typer.echo(json.dumps(shown.to_json(), indent=2))

@@ -29,7 +29,7 @@ from compressor.checkpoint import (
     write_json,
     writing,
 )
-from compressor.errors import DiskFullError
+from compressor.errors import CheckpointError, DiskFullError
 from compressor.families import Family, TowerSpec
 from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
@@ -37,11 +37,12 @@ from compressor.report.data import Evidence
 from compressor.report.write import write_report
 from compressor.work import Work
 
+PLAN = "plan.json"
 _NOT_COPIED = {
     MANIFEST,
     "README.md",
     "config.json",
-    "plan.json",
+    PLAN,
     "report.json",
     "training_log.jsonl",
 }
@@ -155,8 +156,31 @@ def _cut_idle(tensors: dict[str, Tensor], spec: TowerSpec, width: int | None) ->
                     tensors[name] = tensors[name][:, :width]
 
 
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Ask before the work begins whether a compressed model may go to `target`.
+
+    Args:
+        target: where the model is to appear.
+        overwrite: a model that was compressed before may be replaced; an original never is.
+
+    Raises:
+        CheckpointError: something is there that is not to be replaced.
+    """
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{str(target)!r} exists; choose another place for the new model.")
+    if not ((target / MANIFEST).is_file() and (target / PLAN).is_file()):
+        raise CheckpointError(
+            f"{str(target)!r} is not a model that infoprune compressed, so it is not overwritten; "
+            "choose another place."
+        )
+
+
 def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     """Move a candidate to its place, with plan, report and model card, manifest last.
+
+    A model that is there is replaced: `check_target` was asked before.
 
     Raises:
         CheckpointError: `target` exists and is not a model of this project, or the disk is full.
@@ -164,7 +188,7 @@ def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     with one_sentence_when_full(target), writing(target) as directory:
         for path in sorted(candidate.directory.iterdir()):
             _link(path, directory / path.name)
-        write_json(directory / "plan.json", evidence.plan.model_dump(mode="json"))
+        write_json(directory / PLAN, evidence.plan.model_dump(mode="json"))
         write_report(directory, evidence)
 
 

@@ -18,6 +18,7 @@ from compressor.evaluate.metrics import Interval
 from compressor.export import (
     HEALED,
     Candidate,
+    check_target,
     has_candidate,
     one_sentence_when_full,
     publish,
@@ -64,6 +65,7 @@ def compress(
     plan: Plan | None = None,
     progress: Progress = lambda stage, share: None,
     measure_latency: MeasureLatency | None = None,
+    overwrite: bool = False,
 ) -> Report:
     """Compress a model directory into a new checkpoint directory.
 
@@ -74,11 +76,13 @@ def compress(
         plan: replay this plan instead of making one.
         progress: see `Progress`.
         measure_latency: gives the table that the target `latency` is counted by.
+        overwrite: replace a compressed model that is at `out`; an original never is.
 
     Raises:
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
     out, meter = Path(out), Meter()
+    check_target(out, overwrite=overwrite)
     with _opened(
         Path(source), recipe, out, plan=plan, progress=both(meter, progress),
         measure_latency=measure_latency,
@@ -159,10 +163,7 @@ def calibrate(job: Job) -> None:
     upstream: list[tuple[TowerSpec, Stream]] = []
     for spec in job.specs:
         measured = spec.name in job.recipe.towers
-        first = next(
-            (i for i in range(spec.used_layers) if not job.work.has(passed_piece(spec, i))),
-            spec.used_layers,
-        )
+        first = job.work.finished(passed_piece(spec, i) for i in range(spec.used_layers))
         stream = _enter(job, job.work, "calibrate", spec, upstream, first)
         for index in range(first, spec.used_layers):
             block = job.model.block(spec, index)
@@ -258,10 +259,7 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
     upstream: tuple[list[tuple[TowerSpec, Stream]], ...] = ([], [])
     for spec in job.specs:
         layers = plan.towers.get(spec.name)
-        first = next(
-            (i for i in range(spec.used_layers) if not work.has(pruned_piece(spec, i))),
-            spec.used_layers,
-        )
+        first = work.finished(pruned_piece(spec, i) for i in range(spec.used_layers))
         streams = [
             _enter(job, work, name, spec, behind, first)
             for name, behind in zip(("original", "compressed"), upstream, strict=True)

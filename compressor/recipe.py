@@ -180,7 +180,8 @@ def read_recipe(source: str) -> Recipe:
     try:
         content = yaml.safe_load(source if inline else path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {source!r} is neither YAML nor JSON.") from error
+        hint = "; several keys on one line need braces: {flops: 0.5, seed: 1}" if inline else ""
+        raise RecipeError(f"Recipe {source!r} is neither YAML nor JSON{hint}.") from error
     return parse_recipe(content)
 
 

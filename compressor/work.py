@@ -7,11 +7,13 @@ is written first, and a directory with another one is started afresh.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Work:
         known = directory / "fingerprint.json"
         if directory.exists() and not (known.is_file() and known.read_text() == content):
             shutil.rmtree(directory)
+        self._made = [p for p in directory.parents if not p.exists()]  # the deepest first
         directory.mkdir(parents=True, exist_ok=True)
         if not known.is_file():
             write_text(known, content)
@@ -41,6 +44,7 @@ class Work:
         """A part of the directory with names of its own."""
         made = object.__new__(Work)
         made.directory = self.directory / name
+        made._made = []
         return made
 
     def path(self, name: str) -> Path:
@@ -52,6 +56,10 @@ class Work:
     def has(self, name: str) -> bool:
         """Whether a piece is finished."""
         return (self.directory / name).exists()
+
+    def finished(self, names: Iterable[str]) -> int:
+        """How many pieces are finished before the first that is not."""
+        return sum(1 for _ in takewhile(self.has, names))
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write a piece of tensors."""
@@ -81,8 +89,11 @@ class Work:
         return json.loads((self.directory / name).read_text())
 
     def remove(self) -> None:
-        """Everything is done."""
+        """Everything is done, or failed; parents made for this go too where they are empty."""
         shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
 
 
 def digest(content: object) -> str:

@@ -5,6 +5,8 @@ Each class carries what the gateway's single handler maps: HTTP status, OpenAI's
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class ServiceError(Exception):
     """Anything that the service tells a client or an operator in one sentence."""
@@ -114,7 +116,8 @@ class AliasNotFoundError(ServiceError):
     def __init__(self, name: str, known: list[str]) -> None:
         there = ", ".join(known) or "none yet"
         super().__init__(
-            f"The alias {name!r} does not exist; aliases: {there}; `infoprune alias set` makes one."
+            f"The alias {name!r} does not exist; aliases: {there}; `infoprune alias set` makes one, "
+            "as does `alias canary` with --original."
         )
 
 
@@ -133,8 +136,9 @@ class UnknownTargetError(ServiceError):
     type = "invalid_request_error"
     code = "unknown_target"
 
-    def __init__(self, model: str) -> None:
-        super().__init__(f"The model {model!r} is not registered or was retired; choose another.")
+    def __init__(self, model: str, active: Collection[str]) -> None:
+        there = ", ".join(sorted(active)) or "none yet"
+        super().__init__(f"The model {model!r} is not registered or was retired; models: {there}.")
 
 
 class EvaluationNotFoundError(ServiceError):

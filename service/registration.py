@@ -2,25 +2,71 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from service.registry import ModelEntry, Registry
+from pydantic import TypeAdapter, ValidationError
+
+from service.registry import Interval, ModelEntry, Registry
+
+_ACCURACY = TypeAdapter(dict[str, Interval])
 
 
 def register(registry: Registry, entries: Iterable[ModelEntry]) -> None:
     """Register models, once or again; measurements of an earlier time are kept.
 
+    Originals come first, so that a compressed model finds its own.
+
     Raises:
         ModelInUseError: another compressed model has such a name.
     """
-    for entry in entries:
-        registry.put_model(named_again(registry.model(entry.name), entry))
+    for entry in sorted(entries, key=lambda each: each.variant == "compressed"):
+        base = None if entry.base is None else registry.model(entry.base)
+        found = entry if is_original_of(base, entry) else entry.model_copy(update={"base": None})
+        registry.put_model(named_again(registry.model(entry.name), found))
 
 
 def named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:
     """The entry of a model that is named by an operator, with what was known of it. Pure."""
     if known is None:
         return entry
-    if known.variant == "compressed" and known.path == entry.path:
+    same = known.path == entry.path and known.plan_sha256 in {None, entry.plan_sha256}
+    if known.variant == "compressed" and same:
         return known.model_copy(update={"state": "active", "retired_at": None})
     return entry.model_copy(update={"accuracy": known.accuracy, "created": known.created})
+
+
+def with_lineage(entry: ModelEntry) -> ModelEntry:
+    """A compressed model's entry with what its checkpoint says of where it comes from.
+
+    Its original is named as it was when it was compressed; `register` drops a name that is not
+    registered, or is another model's. A checkpoint without a report is served all the same.
+    """
+    place = Path(entry.path)
+    try:
+        measured = _read(place / "report.json")
+        found: dict[str, Any] = {
+            "base": measured["model"],
+            "plan_sha256": _read(place / "config.json")["compression"]["plan_sha256"],
+            "recipe": _read(place / "report" / "data.json")["recipe"],
+            "measured": measured,
+            "accuracy": _ACCURACY.validate_python(measured["compressed"]["accuracy"]),
+            "report": str(place / "report.json"),
+        }
+    except (OSError, ValueError, LookupError, TypeError, ValidationError):
+        return entry
+    return entry.model_copy(update=found)
+
+
+def is_original_of(base: ModelEntry | None, entry: ModelEntry) -> bool:
+    """Whether a registered model is what `entry` says that it was made of. Pure."""
+    if base is None or base.variant != "original":
+        return False
+    original = (entry.measured or {}).get("original", {})
+    return bool(original.get("params") == base.params)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())

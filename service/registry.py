@@ -279,7 +279,8 @@ def _put(pipe: Any, entry: ModelEntry) -> None:
     known = None if value is None else ModelEntry.model_validate_json(value)
     if known is not None and known.variant == "compressed" and _differs(known, entry):
         raise ModelInUseError(
-            f"The name {entry.name!r} belongs to another compressed model; models are immutable."
+            f"The name {entry.name!r} belongs to another compressed model, and models are immutable: "
+            "give this one another name."
         )
     pipe.multi()
     pipe.hset(MODELS_KEY, entry.name, entry.model_dump_json())

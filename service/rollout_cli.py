@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.client import GatewayClient
+from service.command import service_errors
 from service.errors import ServiceError
 from service.rollout.records import CanaryRules
 from service.settings import Settings
@@ -26,7 +25,9 @@ Url = Annotated[str | None, typer.Option(help="The gateway; by default the one o
 Why = Annotated[str, typer.Option(help="For the history.")]
 AliasName = Annotated[str, typer.Argument(help="The alias.")]
 ModelName = Annotated[str, typer.Argument(help="The model.")]
-Percent = Annotated[float | None, typer.Option(help="To begin with, of the requests; else 1.")]
+Percent = Annotated[
+    float | None, typer.Option(min=0.01, max=100, help="To begin with, of the requests; else 1.")
+]
 Original = Annotated[str | None, typer.Option(help="Makes the alias, answered by this model.")]
 
 
@@ -105,7 +106,7 @@ def set_alias(
     url: Url = None,
 ) -> None:
     """Create an alias, or change who answers it."""
-    with _errors():
+    with service_errors():
         found = [_target(text) for text in targets]
     body = {"targets": found, "sticky": sticky, "reason": why}
     _show_view(_call(url, "PUT", f"/aliases/{quote(name)}", body), as_json)
@@ -142,7 +143,7 @@ def roll_back(name: AliasName, why: Why = "", as_json: AsJson = False, url: Url 
 def shadow(
     name: AliasName,
     candidate: Annotated[str | None, typer.Argument(help="Gets copies of requests.")] = None,
-    share: Annotated[float, typer.Option(help="Of the requests that are copied.")] = 0.25,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the requests, 0 to 1.")] = 0.25,
     stop: Annotated[bool, typer.Option("--stop", help="Copy no more.")] = False,
     why: Why = "",
     as_json: AsJson = False,
@@ -170,7 +171,7 @@ def canary(  # noqa: PLR0913 - a parameter for every option
     url: Url = None,
 ) -> None:
     """Let a candidate climb while it holds; it is rolled back by itself where it does not."""
-    with _errors():
+    with service_errors():
         settings: dict[str, Any] = dict(_rule(text) for text in rule or [])
         if percent is not None and "steps" in settings:
             raise ServiceError("Give either --percent or the rule steps, not both.")
@@ -198,7 +199,7 @@ def _begin_or_stop(
     stop: bool,
     as_json: bool,
 ) -> None:
-    with _errors():
+    with service_errors():
         if stop is (candidate is not None):
             raise ServiceError("Give either a candidate or --stop.")
     if stop:
@@ -210,18 +211,9 @@ def _begin_or_stop(
 
 def _call(url: str | None, method: str, path: str, body: Any = None) -> Any:
     settings = Settings()
-    with _errors():
+    with service_errors():
         client = GatewayClient(url or settings.gateway_url, api_key=settings.api_key)
         return client.call(method, path, body)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except ServiceError as error:
-        typer.echo(f"infoprune: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 def _target(text: str) -> dict[str, Any]:
@@ -238,6 +230,9 @@ def _rule(text: str) -> tuple[str, float | list[float]]:
         numbers = [float(part) for part in value.split(",")]
     except ValueError as error:
         raise ServiceError(f"{text!r} is no rule; write KEY=NUMBER or steps=1,5,25.") from error
+    if key not in CanaryRules.model_fields:
+        rules = ", ".join(CanaryRules.model_fields)
+        raise ServiceError(f"There is no rule {key!r}; rules: {rules}.")
     return key, numbers if key == "steps" else numbers[0]
 
 

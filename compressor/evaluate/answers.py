@@ -6,6 +6,7 @@ dataset, a question's id and a hash of everything else that it depends on (`Ques
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,6 +102,10 @@ class AnswerLog:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if not self._known:  # nothing to go on with
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+                self.path.parent.rmdir()
 
     def __contains__(self, question: Question) -> bool:
         return question.key in self._known

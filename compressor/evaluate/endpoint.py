@@ -98,10 +98,10 @@ class Endpoint:
                 float(after) if after.isdigit() else None,
             )
         if response.status != 200:
-            hint = "name its key by --api-key-env" if response.status in _REFUSED else "see its log"
+            hint = "; name its key by --api-key-env" if response.status in _REFUSED else ""
             raise EvaluationError(
                 f"{self.url} refused question {question.example.id!r} of {question.dataset} to model "
-                f"{question.model!r} with status {response.status} ({_complaint(content)}); {hint}."
+                f"{question.model!r} with status {response.status} ({_complaint(content)}){hint}."
             )
         return self._text(content)
 

@@ -69,6 +69,8 @@ def _kind(parameter: Any) -> str:
     )
     if parameter.min is not None:
         found += f", >= {parameter.min:g}"
+    if parameter.max is not None:
+        found += f", <= {parameter.max:g}"
     return found + (", repeatable" if parameter.multiple or parameter.nargs != 1 else "")
 
 

@@ -26,10 +26,11 @@ def cli_page() -> str:
     return f"""{_WRITTEN}# Command line
 
 `infoprune --help` and `infoprune COMMAND --help` say the same. A command that fails ends with status 1
-and one sentence on standard error. `infoprune models` and `infoprune alias` ask the gateway at `--url`, by
-default the one that `PORT` and `INFOPRUNE_HOST` name, with the key in `INFOPRUNE_API_KEY`. `infoprune keys`,
-`infoprune workers` and `infoprune models register` use the store instead: call them in the directory in which
-`infoprune serve` runs, or set `REDIS_URL` or `INFOPRUNE_RUN_DIR`.
+and one sentence on standard error, one that was typed wrongly with status 2. `infoprune models` and
+`infoprune alias` ask the gateway at `--url`, by default the one that `PORT` and `INFOPRUNE_HOST` name, with
+the key in `INFOPRUNE_API_KEY`. `infoprune keys`, `infoprune workers` and `infoprune models register` use the
+store instead: call them in the directory in which `infoprune serve` runs, or set `REDIS_URL` or
+`INFOPRUNE_RUN_DIR`.
 
 {command_line(app, "infoprune")}"""
 

@@ -75,7 +75,8 @@ async def read_request(request: Request) -> tuple[CompressRequest, Recipe]:
     entry = find_model(gateway.snapshot, asked.model)
     if entry.variant != "original":
         raise InvalidRequestError(
-            f"The model {entry.name!r} is compressed already; compress its original {entry.base!r}.",
+            f"The model {entry.name!r} is compressed already; compress its original"
+            f"{f' {entry.base!r}' if entry.base else ''}.",
             param="model",
         )
     return asked, parse_recipe(asked.recipe)

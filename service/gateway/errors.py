@@ -64,6 +64,8 @@ def install(app: FastAPI) -> None:
     async def _validation(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
+        if first["type"] == "extra_forbidden":
+            return error_response(InvalidRequestError(f"There is no field {where!r}; see /docs."))
         return error_response(InvalidRequestError(f"{where or 'The request'}: {first['msg']}."))
 
     @app.exception_handler(RecursionError)

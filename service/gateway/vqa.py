@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message, Receive, Scope, Send
 
+from compressor.evaluate.example import SUFFIX
 from service.errors import InvalidRequestError, ServiceError
 from service.gateway.ask import CHAT
 from service.gateway.body import ClientDisconnect, Holding, receive_body
@@ -23,7 +24,6 @@ from service.gateway.images import ImageLimits, check_image, data_url
 from service.gateway.sse import COMPLETION
 from service.gateway.state import Gateway
 
-SHORT = "Answer with one word or a short phrase."
 MAX_TOKENS = 64
 MAX_QUESTION = 4096
 _FIELDS = ("image", "question", "model")
@@ -72,7 +72,7 @@ async def _chat_body(gateway: Gateway, scope: Scope, form: bytes) -> bytes:
     url = data_url(fields["image"], check_image(fields["image"], "image", limits))
     content = [
         {"type": "image_url", "image_url": {"url": url}},
-        {"type": "text", "text": f"{_text(fields, 'question')}\n{SHORT}"},
+        {"type": "text", "text": _text(fields, "question") + SUFFIX},
     ]
     return msgspec.json.encode(
         {

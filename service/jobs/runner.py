@@ -28,6 +28,7 @@ from service.jobs.records import JobRecord, JobRecords
 from service.jobs.stages import JobSpans
 from service.jobs.transfer import fetch_model, store_model
 from service.latency.measure import latency_table
+from service.registration import with_lineage
 from service.registry import Flops, Interval, ModelEntry, Registry
 from service.settings import Settings
 from service.telemetry.logs import bind, configure_logging
@@ -122,6 +123,7 @@ def _compress(
         measure_latency=lambda model, progress: latency_table(
             model, settings.cache_dir, progress=progress
         ),
+        overwrite=True,  # the name is this job's: what is there is its own, from before a kill
     )
     report = result.to_json()
     entry = compressed_entry(record, target, result.compressed, report)
@@ -142,19 +144,20 @@ def _compress(
 
 
 def original_entry(name: str, path: Path) -> ModelEntry:
-    """The registry entry of a model that an operator wants served.
+    """The registry entry of a model that an operator wants served; `infoprune compress` made some.
 
     Raises:
         CompressorError: the directory is not a whole model of a known family.
     """
     found = inspect(path)
-    return ModelEntry(
+    entry = ModelEntry(
         name=name,
         path=str(path.resolve()),
         variant="compressed" if found.compressed else "original",
         params=found.params,
         flops=Flops.model_validate(found.flops.to_json()),
     )
+    return with_lineage(entry) if found.compressed else entry
 
 
 def original_entries(given: Iterable[str], settings: Settings) -> list[ModelEntry]:

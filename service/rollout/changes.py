@@ -26,7 +26,7 @@ def check_targets(alias: Alias, active: Collection[str]) -> None:
     """
     for model in sorted(alias.models):
         if model not in active:
-            raise UnknownTargetError(model)
+            raise UnknownTargetError(model, active)
     if len({target.model for target in alias.targets}) < len(alias.targets):
         raise AliasStateError(f"The alias {alias.name!r} names a model twice; give it one weight.")
 

@@ -76,20 +76,13 @@ class MergedGatedMLP(nn.Module):
     """A gated FFN with any number of neurons, gate and up as one matrix, dense or factored."""
 
     def __init__(
-        self,
-        config: Any,
-        shape: LayerShape,
-        *,
-        bias: bool,
-        quant_config: Any,
-        prefix: str,
-        disable_tp: bool = False,
+        self, config: Any, shape: LayerShape, *, bias: bool, prefix: str, **options: Any
     ) -> None:
+        """`options`: what vLLM's linear layers take too (`quant_config`, `disable_tp`)."""
         super().__init__()
         check_activation(config)
         width, joint = config.hidden_size, shape.ranks[GATE_UP]
         ffn_width = shape.ffn_width or config.intermediate_size
-        options = {"quant_config": quant_config, "disable_tp": disable_tp}
         path, sizes = f"{prefix}.gate_up_proj", [ffn_width] * 2
         self.gate_up_proj = (
             MergedColumnParallelLinear(width, sizes, bias=bias, prefix=path, **options)

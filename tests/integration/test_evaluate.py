@@ -146,7 +146,7 @@ async def test_what_was_answered_before_it_gave_up_is_not_asked_again(
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        (refusal(400, "too long"), r"'tiny' with status 400 \(too long\); see its log"),
+        (refusal(400, "too long"), r"'tiny' with status 400 \(too long\)\."),
         (refusal(401, "who?"), r"status 401 \(who\?\); name its key by --api-key-env"),
         (web.Response(text="hello"), "does not answer like OpenAI's chat completions"),
         (web.json_response({"choices": []}), "does not answer like OpenAI's chat completions"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from compressor.evaluate.example import Example
 from tests.support.http import Reply, call, chat
 
 CHAT = "/v1/chat/completions"
@@ -44,7 +46,8 @@ def test_a_picture_and_a_question_get_a_short_answer(gateway: str, fake_engine: 
     sent = call("GET", f"{fake_engine}/last").json()
     image, text = sent["messages"][0]["content"]
     assert image["image_url"]["url"].startswith("data:image/png;base64,")
-    assert text["text"].startswith("Is it red?")
+    # As evaluations ask, so that what was measured is what is served.
+    assert text["text"] == Example.about_file("1", "Is it red?", ("yes",), "exact", Path()).prompt
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,35 @@ def test_a_model_without_a_report_is_told_in_one_sentence(model: Path, tmp_path:
         assert found.exit_code == 1
         assert words in found.stderr
         assert found.stdout == ""
+
+
+def test_a_model_that_is_there_is_replaced_only_when_asked(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    command = ("compress", model, "--recipe", RECIPE, "--out")
+    for place, flags in ((out, ()), (out, ("--dry-run",)), (model, ())):
+        found = infoprune(*command, place, *flags)
+        assert found.exit_code == 1
+        assert f"'{place}' exists; choose another --out" in " ".join(found.stderr.split())
+    found = infoprune(*command, out, "--overwrite")
+    assert found.exit_code == 1
+    assert "not a model that infoprune compressed" in " ".join(found.stderr.split())
+    assert [p.name for p in tmp_path.iterdir()] == ["out"], "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("canary", "prod", "b", "--percent", "150"), "less than or equal to 100"),
+        (("shadow", "prod", "b", "--share", "25"), "less than or equal to 1"),
+        (("canary", "prod", "b", "--rule", "min_agreemnt=0.9"), "There is no rule 'min_agreemnt'"),
+        (("canary", "prod", "b", "--rule", "min_agreement=high"), "write KEY=NUMBER"),
+    ],
+)
+def test_a_wrong_option_of_a_roll_out_is_told_without_asking_the_gateway(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    found = infoprune("alias", *arguments, "--url", "http://127.0.0.1:1")
+    assert found.exit_code != 0
+    assert words in " ".join(found.stderr.split())

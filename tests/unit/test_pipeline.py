@@ -13,7 +13,7 @@ import torch
 from transformers import AutoProcessor
 
 from compressor import load
-from compressor.checkpoint import MANIFEST, verify
+from compressor.checkpoint import MANIFEST, sha256_of, verify
 from compressor.errors import BudgetError, Cancelled, CheckpointError, CompressorError
 from compressor.evaluate.datasets import examples
 from compressor.inspect import inspect
@@ -213,7 +213,29 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_budget_that_cannot_be_met_says_what_can(original: Path, empty: Path) -> None:
     with pytest.raises(BudgetError, match=r"smallest leave 0\.\d+ of its flops"):
-        compress(original, parse_recipe(RECIPE | {"flops": 0.01}), empty / "out")
+        compress(original, parse_recipe(RECIPE | {"flops": 0.01}), empty / "new" / "place" / "out")
+
+
+def test_what_is_there_is_not_replaced_unasked_and_an_original_never(
+    original: Path, compressed: tuple[Path, Report], tmp_path: Path
+) -> None:
+    before = {p.name: sha256_of(p) for p in original.iterdir() if p.is_file()}
+    for there, overwrite, words in (
+        (compressed[0], False, "exists; choose another place"),
+        (original, False, "exists; choose another place"),
+        (original, True, "not a model that infoprune compressed"),
+        (tmp_path, True, "not a model that infoprune compressed"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            compress(original, parse_recipe(RECIPE), there, overwrite=overwrite)
+    assert {p.name: sha256_of(p) for p in original.iterdir() if p.is_file()} == before
+
+    target = tmp_path / "half"
+    shutil.copytree(compressed[0], target)
+    (target / "notes.txt").write_text("of the first")
+    compress(original, parse_recipe(RECIPE), target, overwrite=True)
+    assert not (target / "notes.txt").exists()
+    assert sha256_of(target / "plan.json") == sha256_of(compressed[0] / "plan.json")
 
 
 def test_a_job_can_be_stopped_at_every_stage(original: Path, empty: Path) -> None:

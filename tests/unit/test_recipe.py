@@ -68,6 +68,8 @@ def test_a_missing_file_and_broken_yaml_are_told_apart(tmp_path: Path) -> None:
         read_recipe(str(tmp_path / "none.yaml"))
     with pytest.raises(RecipeError, match="neither YAML nor JSON"):
         read_recipe("flops: [")
+    with pytest.raises(RecipeError, match=r"need braces: \{flops"):
+        read_recipe("flops: 0.5, samples: 3")
 
 
 def test_a_recipe_written_inline_may_be_longer_than_a_file_name() -> None:
