@@ -31,6 +31,16 @@ def read_settings(**defaults: object) -> Settings:
         raise SettingsError(f"The setting {name} is wrong: {first['msg'].lower()}.") from error
 
 
+def process_settings() -> Settings:
+    """Settings of a process that needs a store; wrong ones end it with one sentence and status 1."""
+    try:
+        settings = read_settings()
+        settings.require_redis_url()
+    except ServiceError as error:
+        raise SystemExit(f"infoprune: {error}") from error
+    return settings
+
+
 def _is_set(name: str) -> bool:
     return getattr(Settings(), name) != Settings.model_fields[name].default
 

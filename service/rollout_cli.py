@@ -254,6 +254,8 @@ def _show_view(view: Any, as_json: bool) -> None:
     found, comparison = view["alias"], view["comparison"]
     rows = [["targets", _targets(found)], ["beside", _beside(found)]]
     if comparison is not None:
+        if not _beside(found):
+            rows.append(["measured", "before the last shadow or canary ended"])
         rows += [[c["name"], c["sentence"]] for c in comparison["criteria"]]
         if comparison["next"] is not None:
             rows.append(["next", f"{comparison['next']}: {comparison['reason']}"])

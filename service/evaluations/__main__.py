@@ -10,8 +10,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.command import process_settings
 from service.evaluations.runner import EvaluationRunner
-from service.settings import Settings
 from service.telemetry import configure_logging
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ LOOK_EVERY_S = 1.0
 
 def main() -> None:
     """Run evaluations, one after another, until SIGTERM; one that is cut off goes on later."""
-    settings = Settings()
+    settings = process_settings()
     configure_logging(level=settings.log_level, form=settings.log_format)
     redis = Redis.from_url(settings.require_redis_url())
     runner = EvaluationRunner(redis, settings, uuid.uuid4().hex[:12])

@@ -7,6 +7,7 @@ import socket
 import uvicorn
 from prometheus_client import disable_created_metrics
 
+from service.command import process_settings
 from service.gateway.app import create_app
 from service.gateway.front import Front
 from service.settings import Settings
@@ -31,7 +32,7 @@ class DrainingServer(uvicorn.Server):
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = Settings()
+    settings = process_settings()
     configure_logging(level=settings.log_level, form=settings.log_format)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series each that nobody reads
     app = create_app(settings)

@@ -7,6 +7,7 @@ from rq import SpawnWorker
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
+from service.command import process_settings
 from service.jobs.places import LimitedWorker
 from service.jobs.queue import QUEUES
 from service.jobs.sweeper import Sweeper
@@ -16,7 +17,7 @@ from service.telemetry import configure_logging
 
 def main() -> None:
     """Work until SIGTERM. Each job gets a process of its own, spawned: fork and CUDA conflict."""
-    settings = Settings()
+    settings = process_settings()
     configure_logging(level=settings.log_level, form=settings.log_format)
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     url = settings.require_redis_url()
