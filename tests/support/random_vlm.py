@@ -78,9 +78,10 @@ def write_random_vlm(
 
 def write_random_llava(
     directory: Path, towers: Towers | None = None, *, kv_heads: int = HEADS, seed: int = 0
-) -> None:
-    """The LLaVA with a CLIP tower and a Llama decoder."""
+) -> Path:
+    """The LLaVA with a CLIP tower and a Llama decoder; returns its directory."""
     write_random_vlm(directory, "clip-llama", towers, seed=seed, kv_heads=kv_heads)
+    return directory
 
 
 def random_config(

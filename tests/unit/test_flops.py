@@ -17,20 +17,26 @@ from tests.support.random_vlm import Towers, uneven_towers, write_random_llava
 TEXT_TOKENS = 12
 
 
+@pytest.fixture
+def model_dir(towers: Towers | None, kv_heads: int, tmp_path: Path) -> Path:
+    """A random LLaVA, of what the test is parametrised by."""
+    return write_random_llava(tmp_path / "model", towers, kv_heads=kv_heads)
+
+
+def shapes_of(config: dict[str, Any]) -> Towers:
+    compression = Compression.of_config(config)
+    return compression.towers if compression else {}
+
+
 @pytest.mark.parametrize(
     ("towers", "kv_heads"), [(None, 8), (None, 2), (uneven_towers(), 8), (uneven_towers(2), 2)]
 )
-def test_the_count_is_that_of_a_profiler(
-    towers: Towers | None, kv_heads: int, tmp_path: Path
-) -> None:
-    model_dir = tmp_path / "model"
-    write_random_llava(model_dir, towers, kv_heads=kv_heads)
+def test_the_count_is_that_of_a_profiler(model_dir: Path) -> None:
     config = read_config(model_dir)
     family = family_of(config)
-    compression = Compression.of_config(config)
     counted = request_flops(
         family.towers(config),
-        compression.towers if compression else {},
+        shapes_of(config),
         family.fixed_flops(config, 0),
         text_tokens=TEXT_TOKENS,
     )
@@ -59,15 +65,9 @@ def test_the_count_is_that_of_a_profiler(
 
 
 @pytest.mark.parametrize(("towers", "kv_heads"), [(None, 2), (uneven_towers(2), 2)])
-def test_the_kv_cache_is_counted_as_transformers_fills_it(
-    towers: Towers | None, kv_heads: int, tmp_path: Path
-) -> None:
-    model_dir = tmp_path / "model"
-    write_random_llava(model_dir, towers, kv_heads=kv_heads)
+def test_the_kv_cache_is_counted_as_transformers_fills_it(model_dir: Path) -> None:
     config = read_config(model_dir)
-    compression = Compression.of_config(config)
-    shapes = compression.towers if compression else {}
-
+    shapes = shapes_of(config)
     model: Any = load(model_dir)
     with torch.inference_mode():
         cache = model(input_ids=torch.arange(1, 8)[None], use_cache=True).past_key_values
