@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -18,6 +19,20 @@ CONCURRENCY = 8
 LATENCY_BLOCK = 10
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured of two models on the same questions."""
+
+    sides: list[dict[str, Any]]
+    """Of each: `accuracy` by dataset, `latency_s`, `throughput_rps`."""
+    accuracy: dict[str, dict[str, Interval]]
+    """By model and dataset."""
+    difference: dict[str, Interval]
+    """The second's accuracy less the first's by dataset, paired by question."""
+    mean_difference: Interval
+    """The same of the mean over datasets."""
+
+
 async def compare(
     client: ServiceClient,
     names: tuple[str, str],
@@ -25,8 +40,8 @@ async def compare(
     *,
     latency_samples: int,
     advance: Callable[[float], None],
-) -> tuple[list[dict[str, Any]], Interval]:
-    """Accuracy, latency and throughput of each model; the second's mean accuracy less the first's.
+) -> Comparison:
+    """Accuracy, latency and throughput of each model, and how the accuracies differ.
 
     Latency is that of one request at a time; throughput that of `CONCURRENCY` clients, the median
     over blocks. Every block is asked of each model in turn.
@@ -62,9 +77,11 @@ async def compare(
             done += len(part)
             advance(done / total)
     groups = {dataset: [each.group for each in questions] for dataset, questions in asked.items()}
-    return [
+    accuracy = {n: {d: bootstrap(given) for d, given in scores[n].items()} for n in names}
+    first, second = (scores[name] for name in names)
+    sides = [
         {
-            "accuracy": {d: bootstrap(given).to_json() for d, given in scores[name].items()},
+            "accuracy": {d: found.to_json() for d, found in accuracy[name].items()},
             "latency_s": {
                 "p50": float(np.percentile(latencies[name], 50)),
                 "p95": float(np.percentile(latencies[name], 95)),
@@ -72,7 +89,12 @@ async def compare(
             "throughput_rps": statistics.median(rates[name]),
         }
         for name in names
-    ], mean_difference(scores[names[0]], scores[names[1]], groups=groups)
+    ]
+    difference = {
+        d: bootstrap([b - a for a, b in zip(first[d], second[d], strict=True)], groups=groups[d])
+        for d in asked
+    }
+    return Comparison(sides, accuracy, difference, mean_difference(first, second, groups=groups))
 
 
 async def _warm_up(client: ServiceClient, names: Sequence[str], asked: Sequence[Example]) -> None:

@@ -24,15 +24,19 @@ from rich.progress import (
 from compressor.evaluate.datasets import Example, examples
 from compressor.evaluate.endpoint import chat_request
 from compressor.recipe import Recipe
+from service.command import connect_store
 from service.demo.client import ServiceClient
 from service.demo.measure import compare
 from service.demo.report import build_report, build_table
+from service.evaluations.keep import keep
 from service.jobs.runner import original_entry
+from service.registry import Registry
 from service.settings import Settings
 from service.supervisor import Supervisor, check_port, lock_directory
 from service.telemetry import configure_logging
 
 SEED = 2026  # of the questions asked here; the job's own evaluation draws others
+EVALUATION = "demo"
 LATENCY_SAMPLES = 300  # fifteen of them decide the p95
 
 
@@ -66,7 +70,8 @@ def run_demo(
             name: examples(name, "test", samples=samples, seed=SEED)
             for name in recipe.evaluation.datasets
         }
-        session = _session(settings, entry.name, recipe, asked, console)
+        registry = Registry(connect_store(settings))
+        session = _session(settings, registry, entry.name, recipe, asked, console)
         report = _run_until(stopped, session)
         if report is not None:
             write_report(settings.run_dir / "report.json", report)
@@ -111,6 +116,7 @@ def _run_until(
 
 async def _session(
     settings: Settings,
+    registry: Registry,
     name: str,
     recipe: Recipe,
     asked: Mapping[str, Sequence[Example]],
@@ -135,15 +141,20 @@ async def _session(
             given = recipe.model_dump(mode="json", exclude_unset=True)
             record = await client.submit(name, given)
             compressed = await _follow_job(client, record["id"], bar)
+            # Or the service would evaluate it by itself, with fewer questions, once it is ready.
+            registry.update_model(
+                compressed, lambda entry: entry.model_copy(update={"evaluation": EVALUATION})
+            )
             await _wait_ready(client, compressed, settings, bar)
             number = sum(map(len, asked.values()))
             task = bar.add_task(f"ask both {number} questions", total=1.0)
-            measured, difference = await compare(
+            found = await compare(
                 client, (name, compressed), asked, latency_samples=LATENCY_SAMPLES,
                 advance=lambda share: bar.update(task, completed=share),
             )  # fmt: skip
+        keep(registry, found.accuracy, found.difference, evaluation=EVALUATION)
         models = await client.models()
-    return build_report((models[name], models[compressed]), measured, difference)
+    return build_report((models[name], models[compressed]), found.sides, found.mean_difference)
 
 
 async def _wait_ready(client: ServiceClient, name: str, settings: Settings, bar: Progress) -> None:

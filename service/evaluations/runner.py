@@ -18,9 +18,9 @@ from compressor.evaluate.datasets import examples
 from compressor.evaluate.endpoint import Retry
 from compressor.evaluate.session import Served, ask
 from compressor.evaluate.summary import Summary, summarise
-from service.errors import ModelNotFoundError
+from service.evaluations.keep import keep
 from service.evaluations.records import FINAL, EvaluationRecord, EvaluationRecords
-from service.registry import Interval, ModelEntry, Registry
+from service.registry import Registry
 from service.rollout.lease import Lease
 from service.rollout.replicas import Replicas
 from service.settings import Settings
@@ -139,12 +139,7 @@ class EvaluationRunner:
         )
         if not done:
             return
-        for model, accuracy in summary.accuracy.items():
-            measured = {d: Interval.model_validate(i.to_json()) for d, i in accuracy.items()}
-            try:
-                self._registry.update_model(model, _measured(measured, record.id))
-            except ModelNotFoundError:
-                log.info("accuracy not kept", model=model, reason="the model was deleted")
+        keep(self._registry, summary.accuracy, summary.difference, evaluation=record.id)
         log.info("evaluation finished", id=record.id)
 
 
@@ -178,12 +173,3 @@ class _Progress:
 
 def _answers(summary: Summary) -> int:
     return sum(i.n for accuracy in summary.accuracy.values() for i in accuracy.values())
-
-
-def _measured(accuracy: dict[str, Interval], evaluation: str) -> Callable[[ModelEntry], ModelEntry]:
-    def change(entry: ModelEntry) -> ModelEntry:
-        return entry.model_copy(
-            update={"accuracy": entry.accuracy | accuracy, "evaluation": evaluation}
-        )
-
-    return change
