@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
 # What `make demo` does not do: it makes no alias, does not stream, has no failures, and may have no
-# GPU. Its accuracies are known as it ends, too late for a scrape with `--once`. tests/integration/test_dashboards.py asks for all of it.
+# GPU. Its accuracies are known as it ends, too late for a scrape with `--once`.
+# tests/integration/test_dashboards.py asks for all of it.
 ABSENT = (
     "infoprune_alias_", "infoprune_canary_", "infoprune_compared_", "infoprune_shadow_",
     "infoprune_time_to_first_token_", "infoprune_request_time_per_output_token_",
