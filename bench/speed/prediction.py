@@ -45,6 +45,7 @@ def predict(
     compress(
         model, recipe, target,
         measure_latency=lambda source, advance: latency_table(source, cache, progress=advance),
+        overwrite=True,
     )  # fmt: skip
     plan = Plan.model_validate_json((target / "plan.json").read_text())
     probe = open_probe(model)
