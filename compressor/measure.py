@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.metrics import Interval, bootstrap, mean_difference
+from compressor.evaluate.metrics import Interval, bootstrap, mean_difference, paired
 from compressor.evaluate.runner import score_examples
 from compressor.loading import assemble
 from compressor.recipe import Evaluation
@@ -58,8 +58,7 @@ def evaluate_pair(
         a, b = scores[0][name], scores[1][name]
         found.original[name] = bootstrap(a, seed=seed)
         found.compressed[name] = bootstrap(b, seed=seed)
-        paired = [y - x for x, y in zip(a, b, strict=True)]
-        found.difference[name] = bootstrap(paired, seed=seed)
+        found.difference[name] = bootstrap(paired(a, b), seed=seed)
     return found
 
 

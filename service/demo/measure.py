@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compressor.evaluate.datasets import Example
-from compressor.evaluate.metrics import Interval, bootstrap, mean_difference
+from compressor.evaluate.metrics import Interval, bootstrap, mean_difference, paired
 from service.demo.client import ServiceClient
 
 BLOCK = 50  # questions of one model before the other has its turn
@@ -90,10 +90,7 @@ async def compare(
         }
         for name in names
     ]
-    difference = {
-        d: bootstrap([b - a for a, b in zip(first[d], second[d], strict=True)], groups=groups[d])
-        for d in asked
-    }
+    difference = {d: bootstrap(paired(first[d], second[d]), groups=groups[d]) for d in asked}
     return Comparison(sides, accuracy, difference, mean_difference(first, second, groups=groups))
 
 

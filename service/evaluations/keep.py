@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,15 +32,13 @@ def keep(
     """
     first = next(iter(accuracy))
     for model, measured in accuracy.items():
-        paired = difference if model != first else {}
-
-        def change(
-            entry: ModelEntry,
-            measured: Mapping[str, Measured] = measured,
-            paired: Mapping[str, Measured] = paired,
-        ) -> ModelEntry:
-            return with_accuracy(entry, measured, {first: paired}, evaluation)
-
+        change = partial(
+            with_accuracy,
+            accuracy=measured,
+            difference=difference,
+            reference=first,
+            evaluation=evaluation,
+        )
         try:
             registry.update_model(model, change)
         except ModelNotFoundError:
@@ -48,17 +47,18 @@ def keep(
 
 def with_accuracy(
     entry: ModelEntry,
+    *,
     accuracy: Mapping[str, Measured],
-    difference: Mapping[str, Mapping[str, Measured]],
+    difference: Mapping[str, Measured],
+    reference: str,
     evaluation: str,
 ) -> ModelEntry:
-    """The entry with newer figures; a difference counts only if it is one from its original. Pure."""
+    """The entry with newer figures; a difference counts only from its own original. Pure."""
     intervals = {name: Interval.model_validate(i.to_json()) for name, i in accuracy.items()}
     changed: dict[str, Any] = {"accuracy": entry.accuracy | intervals, "evaluation": evaluation}
-    paired = difference.get(entry.base or "", {})
-    if paired:
+    if difference and entry.base == reference:
         known = entry.measured or {}
-        newer = {name: interval.to_json() for name, interval in paired.items()}
+        newer = {name: interval.to_json() for name, interval in difference.items()}
         both = (known.get("accuracy_difference") or {}) | newer
         changed["measured"] = known | {"accuracy_difference": both}
     return entry.model_copy(update=changed)
