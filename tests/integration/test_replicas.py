@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from prometheus_client.samples import Sample
 from redis import Redis
 
 from service.registry import Registry, WorkerState
-from service.rollout.replicas import Replicas
 from service.settings import Settings
 from tests.integration.conftest import entry
 from tests.integration.test_compression_api import call
-from tests.support.servers import answers, running, wait_until
+from tests.support.servers import two_gateways_within, wait_until
 
 QUESTION = {"model": "tiny", "messages": [{"role": "user", "content": "red?"}]}
 REQUESTS = 40
@@ -27,15 +25,9 @@ REQUESTS = 40
 def two(settings: Settings, redis: Redis, fake_engine: str, tmp_path: Path) -> Iterator[str]:
     Registry(redis).put_model(entry("tiny"))
     Registry(redis).put_worker(WorkerState(id="w1", model="tiny", url=fake_engine, status="ready"))
-    both = settings.model_copy(update={"gateway_processes": 2, "control_every_s": 0.2})
-    environment = both.to_environment(both.require_redis_url())
-    with ExitStack() as stack:
-        for number in (1, 2):
-            log = tmp_path / f"gateway-{number}.log"
-            stack.enter_context(running("service.gateway", log=log, env=environment))
-        wait_until(lambda: answers(both.port, "/health"))
-        wait_until(lambda: len(Replicas(redis).alive()) == 2)
-        yield both.gateway_url
+    quick = settings.model_copy(update={"control_every_s": 0.2})
+    with two_gateways_within(quick, redis, tmp_path) as url:
+        yield url
 
 
 def requests_counted(url: str) -> list[Sample]:

@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
+from redis import Redis
 
 from service.gateway.__main__ import DrainingServer
 from service.gateway.app import create_app
+from service.rollout.replicas import Replicas
 from service.settings import Settings
 from service.workers.manager import free_port
 from service.workers.process import GuardedProcess
@@ -86,6 +88,20 @@ def gateway_within(settings: Settings) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def two_gateways_within(settings: Settings, redis: Redis, directory: Path) -> Iterator[str]:
+    """URL of two gateway processes on one port, both of which know of the other; logs in `directory`."""
+    both = settings.model_copy(update={"gateway_processes": 2})
+    environment = both.to_environment(both.require_redis_url())
+    with ExitStack() as stack:
+        for number in (1, 2):
+            log = directory / f"gateway-{number}.log"
+            stack.enter_context(running("service.gateway", log=log, env=environment))
+        wait_until(lambda: answers(both.port, "/health"))
+        wait_until(lambda: len(Replicas(redis).alive()) == 2)
+        yield both.gateway_url
 
 
 @contextmanager
