@@ -34,6 +34,7 @@ from service.vllm_plugin.shapes import (
     head_dim_of,
     layer_shapes,
 )
+from service.vllm_plugin.sharding import check_shards
 
 
 class GatedMLP(nn.Module):
@@ -130,7 +131,7 @@ class InfoPruneLlamaLayer(LlamaDecoderLayer):
             super().__init__(vllm_config, prefix)
             return
         shape = shapes[index]
-        check_shards(shape, index)
+        check_shards(shape, index, get_tensor_model_parallel_world_size())
         super().__init__(vllm_config, prefix, config=with_shape(config, shape))
         quant_config = self.get_quant_config(vllm_config)
         factor_attention(
@@ -168,19 +169,3 @@ def with_shape(config: Any, shape: LayerShape) -> Any:
     own.num_key_value_heads = len(shape.kv_heads)
     own.intermediate_size = shape.ffn_width or config.intermediate_size
     return own
-
-
-def check_shards(shape: LayerShape, index: int) -> None:
-    """Refuse a layer whose heads cannot be shared out among the tensor-parallel ranks."""
-    ranks = get_tensor_model_parallel_world_size()
-    kv_heads = len(shape.kv_heads)
-    fits = kv_heads % ranks == 0 or (ranks % kv_heads == 0 and len(shape.heads) % ranks == 0)
-    # A k or v that is factored on its own is split by rows, and no row is computed twice.
-    if {"k_proj", "v_proj"} & set(shape.attention_ranks):
-        fits = kv_heads % ranks == 0
-    if not fits:
-        raise CheckpointError(
-            f"Language layer {index} keeps {len(shape.heads)} heads in {kv_heads} KV groups, which "
-            f"--tensor-parallel-size {ranks} does not divide; choose another size, or use pipeline "
-            "or data parallelism."
-        )

@@ -30,7 +30,7 @@ from service.vllm_plugin.linear import (
     split_mapper,
     unpaired,
 )
-from service.vllm_plugin.llama import check_shards, gated_mlp, with_shape
+from service.vllm_plugin.llama import gated_mlp, with_shape
 from service.vllm_plugin.shapes import (
     attention_sizes,
     checked,
@@ -38,6 +38,7 @@ from service.vllm_plugin.shapes import (
     head_dim_of,
     layer_shapes,
 )
+from service.vllm_plugin.sharding import check_shards
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -161,7 +162,7 @@ def compress_decoder(model: Any, config: Any, vllm_config: VllmConfig, *, prefix
         layer, path = model.layers[index], f"{prefix}.{index}"
         if not hasattr(layer, "self_attn"):  # of another pipeline stage
             continue
-        check_shards(shape, index)
+        check_shards(shape, index, get_tensor_model_parallel_world_size())
         own = with_shape(text, shape)
         # The stock attention has entered its name where the new one will.
         del vllm_config.compilation_config.static_forward_context[f"{path}.self_attn.attn"]

@@ -61,7 +61,11 @@ class SmallerVisionMLP(nn.Module):
         super().__init__()
         width, ranks = config.hidden_size, shape.ranks
         ffn_width = shape.ffn_width or config.intermediate_size
-        options = {"quant_config": quant_config, "disable_tp": is_vit_use_data_parallel()}
+        # As with heads: what cannot be shared out evenly is computed by every rank.
+        disable_tp = (
+            is_vit_use_data_parallel() or ffn_width % get_tensor_model_parallel_world_size() != 0
+        )
+        options = {"quant_config": quant_config, "disable_tp": disable_tp}
         self.fc1 = column_linear(
             (ffn_width, width), ranks["fc1"], bias=True, prefix=f"{prefix}.fc1", **options
         )

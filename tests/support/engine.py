@@ -59,11 +59,15 @@ def ask_vllm(
     command: tuple[str, ...] = (sys.executable, "-m", "tests.support.vllm_greedy"),
     environment: Mapping[str, str] = os.environ,
     cwd: Path = ROOT,
+    options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Greedy answers from an engine in a process of its own, without the tokens `never`."""
+    """Greedy answers from an engine in a process of its own, without the tokens `never`.
+
+    `options` are further ones of vLLM's `LLM`.
+    """
     job, answers = directory / "job.json", directory / "answers.json"
     content: dict[str, Any] = {"model": str(model), "dtype": "float32", "max_tokens": MAX_TOKENS}
-    content["never"] = never
+    content |= {"never": never, "options": dict(options or {})}
     job.write_text(json.dumps({**content, "requests": requests}))
     done = subprocess.run(
         [*command, str(job), str(answers)],

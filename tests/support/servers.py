@@ -92,7 +92,7 @@ def gateway_within(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def two_gateways_within(settings: Settings, redis: Redis, directory: Path) -> Iterator[str]:
-    """URL of two gateway processes on one port, both of which know of the other; logs in `directory`."""
+    """URL of two gateway processes on one port, each knows of the other; logs in `directory`."""
     both = settings.model_copy(update={"gateway_processes": 2})
     environment = both.to_environment(both.require_redis_url())
     with ExitStack() as stack:

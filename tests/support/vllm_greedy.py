@@ -1,6 +1,7 @@
 """Greedy tokens of a checkpoint from vLLM, in a process of its own: `python -m ... JOB ANSWERS`.
 
-JOB is a JSON object: `model`, `dtype`, `max_tokens`, and `requests` of `prompt` and `image` (a path).
+JOB is a JSON object: `model`, `dtype`, `max_tokens`, `requests` of `prompt` and `image` (a path), and
+`options` for vLLM's `LLM`.
 ANSWERS is written as a list of `prompt_ids`, `token_ids` and `logprobs` ({token id: value} a token).
 """
 
@@ -19,7 +20,7 @@ def main(job_path: Path, answers_path: Path) -> None:
     job = json.loads(job_path.read_text())
     engine = LLM(
         model=job["model"], dtype=job["dtype"], max_model_len=256, max_num_seqs=8, seed=0,
-        enforce_eager=job.get("enforce_eager", True),
+        **{"enforce_eager": True, **job.get("options", {})},
     )  # fmt: skip
     sampling = SamplingParams(
         temperature=0, max_tokens=job["max_tokens"], ignore_eos=True, logprobs=5,

@@ -1,0 +1,73 @@
+"""A compressed model split over two workers of vLLM gives the tokens of the transformers model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from compressor import load
+from compressor.checkpoint import LayerShape
+from tests.e2e.test_plugin_equals_reference import TOLERANCE
+from tests.support.engine import ask_vllm, largest_difference, questions, visual_tokens
+from tests.support.random_vlm import Kind, Towers, uneven_shapes, write_random_vlm
+
+RANKS = 2
+WAYS: dict[str, tuple[Kind, dict[str, Any]]] = {
+    "LLaVA, tensor parallel": ("clip-llama", {"tensor_parallel_size": RANKS}),
+    # Without compiling, vLLM on a CPU skips the warm-up in which a later stage makes its buffers.
+    "LLaVA, pipeline parallel": (
+        "clip-llama", {"pipeline_parallel_size": RANKS, "enforce_eager": False},
+    ),
+    "Qwen2.5-VL, tensor parallel": (
+        "qwen2.5-vl", {"tensor_parallel_size": RANKS, "mm_encoder_tp_mode": "data"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_workers_give_the_tokens_and_logprobs_of_transformers(way: str, tmp_path: Path) -> None:
+    kind, options = WAYS[way]
+    model = tmp_path / "model"
+    shapes = splittable(uneven_shapes(kind)) if "tensor" in way else uneven_shapes(kind)
+    write_random_vlm(model, kind, shapes, seed=1)
+    processor = AutoProcessor.from_pretrained(model)
+    requests = questions(tmp_path, processor)
+    answers = ask_vllm(
+        model, requests, visual_tokens(processor), tmp_path,
+        environment={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": one_core_each()},
+        options={"distributed_executor_backend": "mp", **options},
+    )  # fmt: skip
+    reference = load(model, dtype=torch.float32)
+    differences = [
+        largest_difference(reference, processor, request, answer)
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    assert max(differences) < TOLERANCE, f"log-probabilities differ by up to {max(differences):.2e}"
+    assert len({tuple(answer["token_ids"]) for answer in answers}) > 1
+
+
+def splittable(towers: Towers) -> Towers:
+    """The same with a language model whose heads and neurons two ranks can share.
+
+    The tower stays uneven: what it cannot share out every rank computes.
+    """
+    return {**towers, "language": tuple(_splittable(shape) for shape in towers["language"])}
+
+
+def _splittable(shape: LayerShape) -> LayerShape:
+    group = len(shape.heads) // len(shape.kv_heads)
+    kept = max(RANKS, len(shape.kv_heads) // RANKS * RANKS)
+    width = shape.ffn_width and shape.ffn_width // RANKS * RANKS
+    fewer = {"heads": tuple(range(kept * group)), "kv_heads": tuple(range(kept))}
+    return shape.model_copy(update={**fewer, "ffn_width": width})
+
+
+def one_core_each() -> str:
+    """vLLM's binding of its ranks to the cores that this process may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    return "|".join(str(cores[rank % len(cores)]) for rank in range(RANKS))
