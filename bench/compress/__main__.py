@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.compress.harness import RECOVERY, Cell, Harness, Outcome, grid
-from bench.compress.methods import ABLATIONS, BASELINES, METHODS, OWN
+from bench.compress.methods import ABLATIONS, BASELINES, CONTROL, METHODS, OWN
 from bench.compress.tables import Row, accuracy_table, collect, detail_table, plot
 from bench.page import RESULTS, write_results
 
@@ -66,7 +66,12 @@ def planned(harness: Harness, args: argparse.Namespace) -> list[Cell]:
         for method in (*best_baselines(rows), *(m.name for m in OWN))
         for budget in HARD
     ]
-    return first + ablations + recovered
+    return first + ablations + recovered + controls()
+
+
+def controls() -> list[Cell]:
+    """The original, not cut, after the same recovery: how much of a gain is no merit of a method."""
+    return [Cell(CONTROL.name, 1.0, seed, recovered=True) for seed in RECOVERED_SEEDS]
 
 
 def best_baselines(rows: list[Row], count: int = 3) -> list[str]:
@@ -94,7 +99,8 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     asked = harness.asked()
     names = dict.fromkeys(cell.method for cell in cells)
     recovered = (replace(cell, recovered=True) for cell in grid(names, args.budgets, args.seeds))
-    cells = [*cells, *(cell for cell in recovered if cell not in cells and harness.has(cell))]
+    more = [*recovered, *controls()]
+    cells = [*cells, *(cell for cell in more if cell not in cells and harness.has(cell))]
     rows = collect(harness, cells, asked)
     harness.publish(cells)
     args.out.mkdir(parents=True, exist_ok=True)

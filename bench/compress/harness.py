@@ -57,6 +57,8 @@ class Outcome:
     seconds: float
     """To compress, with what is shared by all budgets of a seed counted where it was first needed."""
     recovery_seconds: float = 0.0
+    recovery: dict[str, Any] | None = None
+    """The settings of the recovery, without what only depends on the machine."""
     machine: str = field(default_factory=describe)
     """Where it was run: seconds are of that machine."""
 
@@ -89,11 +91,13 @@ class Harness:
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is done."""
-        return self._found(cell.name) is not None
+        return self.read(cell) is not None
 
     def read(self, cell: Cell) -> Outcome | None:
-        """A cell's outcome, if it is done."""
-        return self._found(cell.name)
+        """A cell's outcome, if it is done; one of another recovery does not count."""
+        found = self._found(cell.name)
+        stale = found is not None and found.recovery != (settings() if cell.recovered else None)
+        return None if stale else found
 
     def original(self) -> Outcome:
         """The original on the same questions."""
@@ -107,8 +111,9 @@ class Harness:
     def publish(self, cells: Iterable[Cell]) -> None:
         """Put finished cells to the results, so that another machine goes on from them."""
         self._published.mkdir(parents=True, exist_ok=True)
-        for name in ("original", *(cell.name for cell in cells)):
-            if (outcome := self._found(name)) is not None:
+        found = {cell.name: self.read(cell) for cell in cells}
+        for name, outcome in {"original": self._found("original"), **found}.items():
+            if outcome is not None:
                 self._write(self._published / f"{name}.json", outcome)
 
     def run(self, cell: Cell) -> Outcome:
@@ -124,7 +129,10 @@ class Harness:
         seconds = time.monotonic() - started
         spent = self._recover(context, made.model) if cell.recovered else 0.0
         scores = self._score(made.model)
-        outcome = Outcome(made.share, _parameters(made.model), scores, seconds, spent)
+        recovery = settings() if cell.recovered else None
+        outcome = Outcome(
+            made.share, _parameters(made.model), scores, seconds, spent, recovery=recovery
+        )
         self._write(self._path(cell.name), outcome)
         return outcome
 
@@ -161,6 +169,11 @@ class Harness:
         content["scores"] = {name: [_short(s) for s in own] for name, own in outcome.scores.items()}
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
         temporary.replace(path)
+
+
+def settings() -> dict[str, Any]:
+    """Of the recovery: what an outcome depends on."""
+    return RECOVERY.model_dump(exclude={"bf16"})
 
 
 def grid(methods: Iterable[str], budgets: Iterable[float], seeds: Iterable[int]) -> list[Cell]:

@@ -221,7 +221,11 @@ def _ablations() -> tuple[Method, ...]:
     )  # fmt: skip
 
 
+CONTROL = Method(
+    "original", "both", "nothing cut: what the recovery's questions teach by themselves",
+    lambda context, share: Made(context.model(), 1.0),
+)  # fmt: skip
 BASELINES = _baselines()
 OWN = _own()
 ABLATIONS = _ablations()
-METHODS = {m.name: m for m in (*BASELINES, *OWN, *ABLATIONS)}
+METHODS = {m.name: m for m in (*BASELINES, *OWN, *ABLATIONS, CONTROL)}
