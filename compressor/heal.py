@@ -4,9 +4,9 @@ Loss: the squared distance of hidden states from the original's, relative to the
 answers' cross-entropy. Of the final states those count where tokens of the answers are decided: what
 the last layer says elsewhere nobody hears (L2 on final hidden states + task loss beat distilling logits
 in arXiv 2604.24380). The stream behind every layer counts at every position: thousands of targets a
-batch where the answers give a few dozen, so a higher rate does no harm. The task's loss is off by
-default: what closed-form fitting left of the bundled model is nearer to the original than a few hundred
-steps on answers bring it (docs/log.md). All weights learn; there are no adapters to merge.
+batch where the answers give a few dozen, so a higher rate does no harm. The task's loss counts a third:
+where the original is wrong, its states teach to be wrong (docs/log.md has what was measured with and
+without). All weights learn; there are no adapters to merge.
 """
 
 from __future__ import annotations

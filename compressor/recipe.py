@@ -77,17 +77,17 @@ class Recovery(Section):
     steps: Annotated[int, Field(ge=0)] = 0
     """0 = none."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Of the compressed model's weights, at its peak. Suits 500 steps and more; fewer want less."""
+    """Of the compressed model's weights, at its peak. Suits 500 steps and more, 1000 better."""
     batch: Annotated[int, Field(ge=1)] = 16
     """Questions a step."""
-    samples: Annotated[int, Field(ge=8)] = 4096
-    """Questions of the calibration datasets' training splits to train on."""
+    samples: Annotated[int, Field(ge=8)] = 24_000
+    """Questions of the calibration datasets' training splits to draw from; the more the better."""
     hidden_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the L2 on the final hidden states, relative to the original's energy."""
     layer_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the same behind every layer of the language model, at every position; the mean."""
-    task_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the answers' cross-entropy."""
+    task_weight: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of the answers' cross-entropy; 0 keeps to the original, its mistakes included."""
     bf16: bool = False
     """Matrix products in bf16, weights in float32: twice as fast where the processor has them."""
 

@@ -24,7 +24,7 @@ from compressor.heal import make_optimizer, recover
 from compressor.job import compute_device
 from compressor.recipe import Recovery
 
-RECOVERY = Recovery(steps=500, learning_rate=2e-4, batch=16, samples=6000, bf16=has_bf16())
+RECOVERY = Recovery(steps=500, bf16=has_bf16())
 _EVALUATION_SEED = 2026
 
 
