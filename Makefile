@@ -29,8 +29,8 @@ install-dev:
 system-tools: ## the browser and Prometheus that tests drive, by Debian's package manager
 	@$(PYTHON) deploy/system.py
 
-demo: install ## compress, serve and compare the bundled model (ONCE=1, PORT=8080, REDIS_URL=redis://...)
-	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once)
+demo: install ## compress, serve and compare the bundled model (ONCE=1, RECOVERY=1000, PORT=8080, REDIS_URL=redis://...)
+	@$(EXEC) $(SETTINGS) $(BIN)/infoprune demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(RECOVERY),--recovery $(RECOVERY))
 
 # One after another, whatever -j says: the steps share two cores, and the first failure counts.
 test: install-dev system-tools ## lint, types, contracts, unit, integration, browser and end-to-end tests

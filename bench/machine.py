@@ -6,6 +6,9 @@ import os
 import platform
 from pathlib import Path
 
+import torch
+
+from compressor.job import has_bf16
 from service.workers.machine import device_name, this_machine
 
 
@@ -14,18 +17,12 @@ def _cpuinfo() -> list[str]:
     return info.read_text().splitlines() if info.exists() else []
 
 
-def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; without, it is slower than float32."""
-    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def describe() -> str:
     """Cores, processor model, whether it computes in bf16, memory, and the GPU where there is one."""
     lines = [line for line in _cpuinfo() if line.startswith("model name")]
     names = [line.split(":", 1)[1].strip() for line in lines]
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    bf16 = "with" if has_bf16() else "without"
+    bf16 = "with" if has_bf16(torch.device("cpu")) else "without"
     cores = len(os.sched_getaffinity(0))
     machine = this_machine()
     gpu = f", {device_name(machine)}" if machine.has_gpu else ""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.inputs import mixture
+from compressor.job import has_bf16
 from compressor.loading import assemble
 from compressor.recipe import Recipe, Recovery
 from compressor.training import Batch, Batches, all_hidden, task_loss, warmup_cosine
@@ -95,10 +96,11 @@ def recover(
         first: how many steps are done already.
         after: hears the number of steps done, after each.
     """
-    device = next(student.parameters()).device.type
+    device = next(student.parameters()).device
+    in_bf16 = has_bf16(device) if settings.bf16 is None else settings.bf16
     for step in range(first, settings.steps):
         batch = batches.at(step)
-        with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
             loss = _loss(student, teacher, batch, settings)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * warmup_cosine(step, settings.steps)

@@ -88,8 +88,8 @@ class Recovery(Section):
     """Weight of the same behind every layer of the language model, at every position; the mean."""
     task_weight: Annotated[float, Field(ge=0)] = 0.3
     """Weight of the answers' cross-entropy; 0 keeps to the original, its mistakes included."""
-    bf16: bool = False
-    """Matrix products in bf16, weights in float32: twice as fast where the processor has them."""
+    bf16: bool | None = None
+    """Matrix products in bf16, weights in float32; null = where the machine has instructions for it."""
 
 
 class Recipe(Section):
@@ -137,6 +137,12 @@ class Recipe(Section):
     def towers(self) -> tuple[Tower, ...]:
         """What may be compressed."""
         return tuple(name for name in get_args(Tower) if getattr(self.scope, name))
+
+    def recovered(self, steps: int) -> Recipe:
+        """The same with so many steps of recovery; keys that were not given stay so."""
+        return self.model_copy(
+            update={"recovery": self.recovery.model_copy(update={"steps": steps})}
+        )
 
 
 def parse_recipe(content: object) -> Recipe:

@@ -114,6 +114,10 @@ def demo(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", help="YAML or JSON file, or inline.")
     ] = DEMO_RECIPE,
+    recovery: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of recovery, in place of the recipe's."),
+    ] = None,
     samples: Annotated[
         int, typer.Option(help="Questions of each of the recipe's evaluation datasets.")
     ] = 1000,
@@ -127,9 +131,11 @@ def demo(
         from compressor.recipe import read_recipe
         from service.demo.run import run_demo
 
+        chosen = read_recipe(recipe)
+        if recovery is not None:
+            chosen = chosen.recovered(recovery)
         run_demo(
-            settings, model, recipe=read_recipe(recipe), samples=samples, once=once,
-            stopped=stop_on_signals(),
+            settings, model, recipe=chosen, samples=samples, once=once, stopped=stop_on_signals()
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from transformers import AutoProcessor
 
 from bench.compress.context import DATASETS, Context
 from bench.compress.methods import METHODS
-from bench.machine import describe, has_bf16
+from bench.machine import describe
 from compressor.checkpoint import sha256_of
 from compressor.errors import BudgetError
 from compressor.evaluate.datasets import Example, examples
@@ -24,7 +24,7 @@ from compressor.heal import make_optimizer, recover
 from compressor.job import compute_device
 from compressor.recipe import Recovery
 
-RECOVERY = Recovery(steps=500, bf16=has_bf16())
+RECOVERY = Recovery(steps=500)
 _EVALUATION_SEED = 2026
 
 

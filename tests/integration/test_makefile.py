@@ -16,6 +16,7 @@ from tests.support.servers import ROOT
     [
         ([], ["demo"]),
         (["ONCE=1"], ["demo --once"]),
+        (["RECOVERY=1000"], ["demo --recovery 1000"]),
         (["ONCE=0", "PORT=8123"], ["demo", "PORT=8123"]),
         (["REDIS_URL=redis://there/0"], ["demo", "REDIS_URL=redis://there/0"]),
         (["PORT=1", "REDIS_URL=redis://x"], ["demo", "PORT=1", "REDIS_URL=redis://x"]),
