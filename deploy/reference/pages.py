@@ -60,7 +60,7 @@ def recipe_page() -> str:
     return f"""{_WRITTEN}# Recipe keys
 
 A recipe is YAML or JSON, in a file, inline (`--recipe 'flops: 0.5'`), or the `recipe` of `POST /compress`.
-Unknown keys are refused by name. `a.b` is the key `b` in the section `a`. [Recipes for five goals](recipes.md)
+Unknown keys are refused by name. `a.b` is the key `b` in the section `a`. [Recipes for six goals](recipes.md)
 puts them to use.
 
 ## Targets
