@@ -44,6 +44,11 @@ class Cell:
         end = "-recovered" if self.recovered else ""
         return f"{self.method.replace('/', '-')}-{self.budget:g}x-{self.seed}{end}"
 
+    @property
+    def recovery(self) -> dict[str, Any] | None:
+        """The settings of its recovery, without what only depends on the machine."""
+        return RECOVERY.model_dump(exclude={"bf16"}) if self.recovered else None
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,7 +63,7 @@ class Outcome:
     """To compress, with what is shared by all budgets of a seed counted where it was first needed."""
     recovery_seconds: float = 0.0
     recovery: dict[str, Any] | None = None
-    """The settings of the recovery, without what only depends on the machine."""
+    """As the cell's."""
     machine: str = field(default_factory=describe)
     """Where it was run: seconds are of that machine."""
 
@@ -96,8 +101,7 @@ class Harness:
     def read(self, cell: Cell) -> Outcome | None:
         """A cell's outcome, if it is done; one of another recovery does not count."""
         found = self._found(cell.name)
-        stale = found is not None and found.recovery != (settings() if cell.recovered else None)
-        return None if stale else found
+        return found if found is None or found.recovery == cell.recovery else None
 
     def original(self) -> Outcome:
         """The original on the same questions."""
@@ -123,15 +127,14 @@ class Harness:
         try:
             made = method.make(context, 1 / cell.budget)
         except BudgetError:
-            outcome = Outcome(None, 0, {}, time.monotonic() - started)
+            outcome = Outcome(None, 0, {}, time.monotonic() - started, recovery=cell.recovery)
             self._write(self._path(cell.name), outcome)
             return outcome
         seconds = time.monotonic() - started
         spent = self._recover(context, made.model) if cell.recovered else 0.0
         scores = self._score(made.model)
-        recovery = settings() if cell.recovered else None
         outcome = Outcome(
-            made.share, _parameters(made.model), scores, seconds, spent, recovery=recovery
+            made.share, _parameters(made.model), scores, seconds, spent, recovery=cell.recovery
         )
         self._write(self._path(cell.name), outcome)
         return outcome
@@ -169,11 +172,6 @@ class Harness:
         content["scores"] = {name: [_short(s) for s in own] for name, own in outcome.scores.items()}
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n")
         temporary.replace(path)
-
-
-def settings() -> dict[str, Any]:
-    """Of the recovery: what an outcome depends on."""
-    return RECOVERY.model_dump(exclude={"bf16"})
 
 
 def grid(methods: Iterable[str], budgets: Iterable[float], seeds: Iterable[int]) -> list[Cell]:

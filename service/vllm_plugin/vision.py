@@ -18,6 +18,14 @@ from service.vllm_plugin.linear import column_linear, factor_attention, row_line
 from service.vllm_plugin.shapes import attention_sizes, head_dim_of
 
 
+def by_every_rank(count: int) -> bool:
+    """Whether every rank computes so many heads or neurons: they cannot be shared out evenly.
+
+    A tower runs once a picture, so that costs little.
+    """
+    return is_vit_use_data_parallel() or count % get_tensor_model_parallel_world_size() != 0
+
+
 class PrunedVisionAttention(nn.Module):
     """The attention of both kinds, with any number of heads of the original dimension."""
 
@@ -25,8 +33,7 @@ class PrunedVisionAttention(nn.Module):
         super().__init__()
         head_dim, heads = head_dim_of(config), len(shape.heads)
         tp_size = get_tensor_model_parallel_world_size()
-        # Heads that cannot be shared out evenly are computed by every rank: a tower runs once.
-        disable_tp = is_vit_use_data_parallel() or heads % tp_size != 0
+        disable_tp = by_every_rank(heads)
         options = {"quant_config": quant_config, "disable_tp": disable_tp}
         self.qkv_proj = QKVParallelLinear(
             hidden_size=config.hidden_size, head_size=head_dim, total_num_heads=heads,
@@ -61,11 +68,7 @@ class SmallerVisionMLP(nn.Module):
         super().__init__()
         width, ranks = config.hidden_size, shape.ranks
         ffn_width = shape.ffn_width or config.intermediate_size
-        # As with heads: what cannot be shared out evenly is computed by every rank.
-        disable_tp = (
-            is_vit_use_data_parallel() or ffn_width % get_tensor_model_parallel_world_size() != 0
-        )
-        options = {"quant_config": quant_config, "disable_tp": disable_tp}
+        options = {"quant_config": quant_config, "disable_tp": by_every_rank(ffn_width)}
         self.fc1 = column_linear(
             (ffn_width, width), ranks["fc1"], bias=True, prefix=f"{prefix}.fc1", **options
         )
