@@ -20,6 +20,7 @@ from compressor.flops import positions_of
 from compressor.latency.table import LatencyTable
 from compressor.loading import load
 from compressor.plan import Plan
+from compressor.processor import cpu_flags, multiplies_bf16
 from compressor.recipe import Recipe
 from compressor.streams import LazyModel
 from compressor.work import Work
@@ -45,10 +46,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bf16 itself; a processor that does not is slower than in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return multiplies_bf16(cpu_flags())
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
+from compressor.processor import cpu_flags, cpu_info
 from service.workers.vllm_command import Machine
 
 
@@ -15,21 +15,7 @@ def this_machine() -> Machine:
     """What this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Machine(cores=cores, cpu_flags=_cpu_flags(), has_gpu=_has_gpu())
-
-
-def _cpu_flags() -> frozenset[str]:
-    return frozenset(_cpu_info("flags", "Features").split())
-
-
-def _cpu_info(*names: str) -> str:
-    """The first value of /proc/cpuinfo under one of the names; empty where there is none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    lines = (line for line in text.splitlines() if line.startswith(names))
-    return next(lines, "").partition(":")[2].strip()
+    return Machine(cores=cores, cpu_flags=cpu_flags(), has_gpu=_has_gpu())
 
 
 def _has_gpu() -> bool:
@@ -44,5 +30,5 @@ def device_name(machine: Machine) -> str:
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         found = subprocess.run(query, capture_output=True, text=True, check=False).stdout
         return found.partition("\n")[0].strip() or "GPU"
-    model = _cpu_info("model name", "CPU part") or platform.processor() or "CPU"
+    model = cpu_info("model name", "CPU part") or platform.processor() or "CPU"
     return f"{model}, {machine.cores} cores"

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compressor.processor import multiplies_bf16
 from service.registry import ModelEntry
 from service.settings import Settings
 from service.telemetry.tracing import traces_endpoint
-
-_FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Machine:
 
 def choose_dtype(setting: str, machine: Machine) -> str:
     """vLLM's --dtype. CPUs without bf16 instructions multiply bf16 some 50 times slower."""
-    if setting != "auto" or machine.has_gpu or machine.cpu_flags & _FAST_BF16:
+    if setting != "auto" or machine.has_gpu or multiplies_bf16(machine.cpu_flags):
         return setting
     return "float32"
 

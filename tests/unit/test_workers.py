@@ -16,6 +16,7 @@ from tests.unit.test_routing import entry
 
 OLD_CPU = Machine(cores=2, cpu_flags=frozenset({"avx2"}), has_gpu=False)
 NEW_CPU = Machine(cores=2, cpu_flags=frozenset({"avx512_bf16"}), has_gpu=False)
+NEW_ARM = Machine(cores=2, cpu_flags=frozenset({"asimd", "bf16"}), has_gpu=False)
 GPU = Machine(cores=16, cpu_flags=frozenset({"avx2"}), has_gpu=True)
 
 
@@ -47,6 +48,7 @@ def test_a_long_run_starts_the_count_anew() -> None:
     [
         ("auto", OLD_CPU, "float32"),
         ("auto", NEW_CPU, "auto"),
+        ("auto", NEW_ARM, "auto"),
         ("auto", GPU, "auto"),
         ("bfloat16", OLD_CPU, "bfloat16"),
     ],
