@@ -39,6 +39,7 @@ from service.vllm_plugin.shapes import (
     layer_shapes,
 )
 from service.vllm_plugin.sharding import check_shards
+from service.vllm_plugin.vision import by_every_rank
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -129,7 +130,7 @@ def compress_blocks(
             )  # fmt: skip
         block.mlp = gated_mlp(
             config, shape, bias=True, quant_config=quant_config, prefix=f"{prefix}.{index}.mlp",
-            disable_tp=data_parallel,
+            disable_tp=by_every_rank(shape.ffn_width or config.intermediate_size),
         )  # fmt: skip
 
 

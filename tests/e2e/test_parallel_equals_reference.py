@@ -23,7 +23,8 @@ WAYS: dict[str, tuple[Kind, dict[str, Any]]] = {
     "LLaVA, pipeline parallel": (
         "clip-llama", {"pipeline_parallel_size": RANKS, "enforce_eager": False},
     ),
-    "Qwen2.5-VL, tensor parallel": (
+    "Qwen2.5-VL, tensor parallel": ("qwen2.5-vl", {"tensor_parallel_size": RANKS}),
+    "Qwen2.5-VL, tensor parallel but its tower": (
         "qwen2.5-vl", {"tensor_parallel_size": RANKS, "mm_encoder_tp_mode": "data"},
     ),
 }  # fmt: skip
@@ -33,7 +34,9 @@ WAYS: dict[str, tuple[Kind, dict[str, Any]]] = {
 def test_two_workers_give_the_tokens_and_logprobs_of_transformers(way: str, tmp_path: Path) -> None:
     kind, options = WAYS[way]
     model = tmp_path / "model"
-    shapes = splittable(uneven_shapes(kind)) if "tensor" in way else uneven_shapes(kind)
+    shapes = uneven_shapes(kind)
+    if "tensor" in way:
+        shapes = splittable(shapes, vision_heads=way == "Qwen2.5-VL, tensor parallel")
     write_random_vlm(model, kind, shapes, seed=1)
     processor = AutoProcessor.from_pretrained(model)
     requests = questions(tmp_path, processor)
@@ -51,20 +54,28 @@ def test_two_workers_give_the_tokens_and_logprobs_of_transformers(way: str, tmp_
     assert len({tuple(answer["token_ids"]) for answer in answers}) > 1
 
 
-def splittable(towers: Towers) -> Towers:
+def splittable(towers: Towers, *, vision_heads: bool) -> Towers:
     """The same with a language model whose heads and neurons two ranks can share.
 
-    The tower stays uneven: what it cannot share out every rank computes.
+    The tower stays uneven, its heads perhaps not: what it cannot share out every rank computes.
     """
-    return {**towers, "language": tuple(_splittable(shape) for shape in towers["language"])}
+    language = [
+        even_heads(shape).model_copy(update={"ffn_width": even_neurons(shape)})
+        for shape in towers["language"]
+    ]
+    vision = [even_heads(shape) for shape in towers["vision"]] if vision_heads else towers["vision"]
+    return {**towers, "language": tuple(language), "vision": tuple(vision)}
 
 
-def _splittable(shape: LayerShape) -> LayerShape:
+def even_heads(shape: LayerShape) -> LayerShape:
     group = len(shape.heads) // len(shape.kv_heads)
     kept = max(RANKS, len(shape.kv_heads) // RANKS * RANKS)
-    width = shape.ffn_width and shape.ffn_width // RANKS * RANKS
     fewer = {"heads": tuple(range(kept * group)), "kv_heads": tuple(range(kept))}
-    return shape.model_copy(update={**fewer, "ffn_width": width})
+    return shape.model_copy(update=fewer)
+
+
+def even_neurons(shape: LayerShape) -> int | None:
+    return shape.ffn_width and shape.ffn_width // RANKS * RANKS
 
 
 def one_core_each() -> str:
