@@ -19,7 +19,7 @@ from typing import Any
 import openai
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.metrics import bootstrap, score
+from compressor.evaluate.metrics import bootstrap, paired, score
 
 CONCURRENCY = 8
 
@@ -71,9 +71,12 @@ def main() -> None:
     asked = examples(args.dataset, "test", samples=args.samples)
     scores = {model: asyncio.run(ask_all(args.url, model, asked)) for model in args.models}
     first, second = scores.values()
-    paired = [b - a for a, b in zip(first, second, strict=True)]
-    report = {model: bootstrap(found).to_json() for model, found in scores.items()}
-    print(json.dumps({**report, "difference": bootstrap(paired).to_json()}, indent=2))
+    pictures = [example.group for example in asked]
+    report = {
+        model: bootstrap(found, groups=pictures).to_json() for model, found in scores.items()
+    }
+    difference = bootstrap(paired(first, second), groups=pictures)
+    print(json.dumps({**report, "difference": difference.to_json()}, indent=2))
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def evaluate_pair(
             (("original", original), ("compressed", compressed))
         )
     ]  # fmt: skip
-    for name in asked:
+    for name, groups in pictures(asked).items():
         a, b = scores[0][name], scores[1][name]
-        found.original[name] = bootstrap(a, seed=seed)
-        found.compressed[name] = bootstrap(b, seed=seed)
-        found.difference[name] = bootstrap(paired(a, b), seed=seed)
+        found.original[name] = bootstrap(a, groups=groups, seed=seed)
+        found.compressed[name] = bootstrap(b, groups=groups, seed=seed)
+        found.difference[name] = bootstrap(paired(a, b), groups=groups, seed=seed)
     return found
 
 
@@ -119,7 +119,12 @@ def drop_on_validation(
         )
         for number, (directory, work) in enumerate(zip((original, compressed), works, strict=True))
     )
-    return mean_difference(before, after, seed=seed)
+    return mean_difference(before, after, groups=pictures(asked), seed=seed)
+
+
+def pictures(asked: dict[str, list[Example]]) -> dict[str, list[str]]:
+    """The picture of each question, by dataset: what intervals are drawn over."""
+    return {name: [example.group for example in chosen] for name, chosen in asked.items()}
 
 
 def part_of(advance: Callable[[float], None], index: int, count: int) -> Callable[[float], None]:

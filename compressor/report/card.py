@@ -56,7 +56,7 @@ visual and {flops.text_tokens} text tokens, 1 MAC = 2 FLOPs. {recovery}
 |---|---|---|---|
 {accuracy or "| not measured | | | |"}
 
-Intervals are 95 % bootstrap intervals over questions. [The report](report/index.html) shows what was
+Intervals are 95 % bootstrap intervals over pictures. [The report](report/index.html) shows what was
 cut in which layer and why, and the recipe; [the same as data](report/data.json).
 
 {served_by(evidence)}

@@ -77,7 +77,10 @@ async def compare(
             done += len(part)
             advance(done / total)
     groups = {dataset: [each.group for each in questions] for dataset, questions in asked.items()}
-    accuracy = {n: {d: bootstrap(given) for d, given in scores[n].items()} for n in names}
+    accuracy = {
+        name: {d: bootstrap(found, groups=groups[d]) for d, found in scores[name].items()}
+        for name in names
+    }
     first, second = (scores[name] for name in names)
     sides = [
         {

@@ -1,0 +1,74 @@
+"""Both models' accuracy in one process: what was asked already is not asked again, and the intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compressor.errors import CheckpointError
+from compressor.evaluate.datasets import examples
+from compressor.evaluate.metrics import bootstrap, mean_difference
+from compressor.measure import drop_on_validation, evaluate_pair
+from compressor.recipe import Evaluation
+from compressor.work import Work
+
+DRAWN = "drawn-scenes"
+QUESTIONS = 400
+NO_MODEL = Path("there-is-no-model-here")
+
+
+def by_picture(split: str) -> tuple[list[float], list[str]]:
+    """A second model's scores that are the same for all questions about a picture; its pictures."""
+    pictures = [e.group for e in examples(DRAWN, split, samples=QUESTIONS, seed=0)]
+    order = sorted(set(pictures))
+    assert len(order) < QUESTIONS  # several questions about one picture
+    return [float(order.index(name) % 3 == 0) for name in pictures], pictures
+
+
+def ignore(_share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def test_answers_that_are_kept_are_not_asked_again_and_intervals_draw_whole_pictures(
+    tmp_path: Path,
+) -> None:
+    work = Work(tmp_path / "work", {})
+    scores, pictures = by_picture("test")
+    work.save_json("evaluate/original-0.json", [1.0] * QUESTIONS)
+    work.save_json("evaluate/compressed-0.json", scores)
+    evaluation = Evaluation(datasets=(DRAWN,), samples=QUESTIONS)
+
+    found = evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, advance=ignore)
+
+    assert found.original[DRAWN].value == 1.0
+    assert found.compressed[DRAWN] == bootstrap(scores, groups=pictures)
+    differences = [score - 1.0 for score in scores]
+    assert found.difference[DRAWN] == bootstrap(differences, groups=pictures)
+    single = bootstrap(differences)
+    drawn = found.difference[DRAWN]
+    assert drawn.high - drawn.low > single.high - single.low
+
+
+def test_the_bound_of_a_search_is_held_against_whole_pictures(tmp_path: Path) -> None:
+    before, after = (Work(tmp_path / name, {}) for name in ("before", "after"))
+    scores, pictures = by_picture("validation")
+    before.save_json("validate-0.json", [1.0] * QUESTIONS)
+    after.save_json("validate-0.json", scores)
+    evaluation = Evaluation(datasets=(DRAWN,), validation_samples=QUESTIONS)
+
+    found = drop_on_validation(
+        NO_MODEL, NO_MODEL, None, evaluation, 0, (before, after), advance=ignore
+    )
+
+    expected = mean_difference(
+        {DRAWN: [1.0] * QUESTIONS}, {DRAWN: scores}, groups={DRAWN: pictures}
+    )
+    assert found == expected
+
+
+def test_a_model_that_is_needed_and_missing_is_an_error(tmp_path: Path) -> None:
+    evaluation = Evaluation(datasets=(DRAWN,), samples=QUESTIONS)
+    work = Work(tmp_path / "work", {})
+    with pytest.raises(CheckpointError):
+        evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, advance=ignore)
