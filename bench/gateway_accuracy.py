@@ -72,9 +72,7 @@ def main() -> None:
     scores = {model: asyncio.run(ask_all(args.url, model, asked)) for model in args.models}
     first, second = scores.values()
     pictures = [example.group for example in asked]
-    report = {
-        model: bootstrap(found, groups=pictures).to_json() for model, found in scores.items()
-    }
+    report = {model: bootstrap(found, groups=pictures).to_json() for model, found in scores.items()}
     difference = bootstrap(paired(first, second), groups=pictures)
     print(json.dumps({**report, "difference": difference.to_json()}, indent=2))
 

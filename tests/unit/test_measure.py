@@ -1,4 +1,4 @@
-"""Both models' accuracy in one process: what was asked already is not asked again, and the intervals."""
+"""Both models' accuracy in one process: answers are asked for once, intervals draw whole pictures."""
 
 from __future__ import annotations
 
