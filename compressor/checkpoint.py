@@ -7,6 +7,7 @@ needs neither torch nor transformers, so that the vLLM plugin can read the forma
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compressor.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
 FORMAT_VERSION = 2  # 2: matrices that share an input factor
 ARCHITECTURE_PREFIX = "InfoPrune"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -204,6 +206,17 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def work_directory(target: Path) -> Path:
+    """Where a compression keeps its pieces while `target` is not there yet."""
+    return target.parent / f".{target.name}.work"
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove what a killed `writing` of the target left beside it."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from compressor.checkpoint import read_config
+from compressor.checkpoint import read_config, work_directory
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.recipe import read_recipe
 from compressor.tables import show
@@ -81,7 +81,7 @@ def compress(
     """
     with errors_in_one_sentence():
         checked = read_recipe(recipe)
-        if os.path.lexists(out) and not overwrite:
+        if os.path.lexists(out) and not overwrite and not work_directory(out).exists():
             raise CheckpointError(
                 f"{str(out)!r} exists; choose another --out, or replace a compressed model by "
                 "--overwrite."

@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from compressor.checkpoint import (
     ARCHITECTURE_PREFIX,
     MANIFEST,
+    WEIGHTS,
     Compression,
     LayerShape,
     Tower,
     read_config,
+    remove_unfinished,
     write_json,
     writing,
 )
@@ -81,7 +83,7 @@ def write_candidate(
     with one_sentence_when_full(directory):
         for path in copied_files(source):
             shutil.copyfile(path, directory / path.name)
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
         write_json(directory / "config.json", compressed_config(config, family, plan))
     work.save_json(f"{PRUNED}.json", True)
     return Candidate(directory)
@@ -105,7 +107,7 @@ def write_healed(work: Work, model: nn.Module, family: Family, candidate: Candid
         for path in copied_files(candidate.directory):
             shutil.copyfile(path, directory / path.name)
         shutil.copyfile(candidate.directory / "config.json", directory / "config.json")
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     work.save_json(f"{HEALED}.json", True)
     return Candidate(directory)
 
@@ -185,6 +187,7 @@ def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     Raises:
         CheckpointError: `target` exists and is not a model of this project, or the disk is full.
     """
+    remove_unfinished(target)
     with one_sentence_when_full(target), writing(target) as directory:
         for path in sorted(candidate.directory.iterdir()):
             _link(path, directory / path.name)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,16 @@ import torch
 from torch import Tensor
 
 from compressor import inputs
-from compressor.checkpoint import read_config, sha256_of, verify
+from compressor.checkpoint import (
+    MANIFEST,
+    WEIGHTS,
+    read_config,
+    sha256_of,
+    verify,
+    work_directory,
+)
 from compressor.errors import CheckpointError
+from compressor.evaluate.datasets import state_of
 from compressor.families import Family, TowerSpec, family_of
 from compressor.flops import positions_of
 from compressor.latency.table import LatencyTable
@@ -23,12 +32,14 @@ from compressor.plan import Plan
 from compressor.processor import cpu_flags, multiplies_bf16
 from compressor.recipe import Recipe
 from compressor.streams import LazyModel
-from compressor.work import Work
+from compressor.work import Work, belongs
 
 Stage = Literal["calibrate", "score", "plan", "prune", "heal", "evaluate", "export"]
 STAGES: tuple[Stage, ...] = (
     "calibrate", "score", "plan", "prune", "heal", "evaluate", "export",
 )  # fmt: skip
+_READ_SUFFIXES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+"""Of the files of a model directory that a compression reads."""
 _BATCH_ELEMENTS = 1 << 23
 """32 MB in float32: a layer has a handful of such activations at once."""
 Progress = Callable[[Stage, float], None]
@@ -131,15 +142,38 @@ def open_job(
         CompressorError: it is not a whole, uncompressed model of a known family.
     """
     config, family = open_original(source)
-    weights = {p.name: sha256_of(p) for p in sorted(source.glob("*.safetensors"))}
-    fingerprint = {
-        "recipe": recipe.model_dump(mode="json"),
-        "weights": weights,
-        "plan": plan.sha256 if plan else None,
-    }
+    fingerprint = fingerprint_of(source, recipe, plan)
+    weights = {k: v for k, v in fingerprint["model"].items() if k.endswith(".safetensors")}
     torch.manual_seed(recipe.seed)
     work = Work.beside(out, fingerprint)
     return Job(source, recipe, work, progress, config, family, weights, measure_latency)
+
+
+def fingerprint_of(source: Path, recipe: Recipe, plan: Plan | None) -> dict[str, Any]:
+    """Everything that the pieces of a compression depend on, as plain data."""
+    names = dict.fromkeys((*recipe.calibration.datasets, *recipe.evaluation.datasets))
+    return {
+        "version": version("infoprune"),
+        "recipe": recipe.model_dump(mode="json"),
+        "plan": plan.sha256 if plan else None,
+        "model": {
+            path.name: sha256_of(path)
+            for path in sorted(source.iterdir())
+            if path.suffix in _READ_SUFFIXES
+        },
+        "data": {name: state_of(name) for name in names},
+    }
+
+
+def is_finished(source: Path, recipe: Recipe, out: Path, plan: Plan | None) -> bool:
+    """Whether `out` is what this very compression made, killed before it removed its pieces."""
+    pieces = work_directory(out)
+    if not (pieces.is_dir() and (out / MANIFEST).is_file() and (out / WEIGHTS).is_file()):
+        return False
+    made = {sha256_of(path) for path in pieces.rglob(WEIGHTS)}
+    return sha256_of(out / WEIGHTS) in made and belongs(
+        pieces, fingerprint_of(source, recipe, plan)
+    )
 
 
 def open_original(source: Path) -> tuple[dict[str, Any], Family]:

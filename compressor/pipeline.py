@@ -34,6 +34,7 @@ from compressor.job import (
     MeasureLatency,
     Progress,
     Stage,
+    is_finished,
     open_job,
     passed_piece,
     pruned_piece,
@@ -81,10 +82,10 @@ def compress(
     Raises:
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
-    out, meter = Path(out), Meter()
-    check_target(out, overwrite=overwrite)
+    source, out, meter = Path(source), Path(out), Meter()
+    check_target(out, overwrite=overwrite or is_finished(source, recipe, out, plan))
     with _opened(
-        Path(source), recipe, out, plan=plan, progress=both(meter, progress),
+        source, recipe, out, plan=plan, progress=both(meter, progress),
         measure_latency=measure_latency,
     ) as job:  # fmt: skip
         return replace(_run(job, out, plan), spent=meter.spent())

@@ -1,8 +1,8 @@
 """Stage checkpoints: what a compression has finished, so that the same command goes on from there.
 
 Every file appears by a rename, so a file that exists is whole. The directory stands beside the target
-and is removed when the target is there. It belongs to one source, recipe and plan: their fingerprint
-is written first, and a directory with another one is started afresh.
+and is removed when the target is there. It belongs to one source, recipe, plan, data and version: their
+fingerprint is written first, and a directory with another one is started afresh.
 """
 
 from __future__ import annotations
@@ -20,25 +20,37 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from compressor.checkpoint import work_directory
+
+_FINGERPRINT = "fingerprint.json"
+
+
+def belongs(directory: Path, fingerprint: Mapping[str, Any]) -> bool:
+    """Whether the pieces in a directory are of the compression with that fingerprint."""
+    known = directory / _FINGERPRINT
+    return known.is_file() and known.read_text() == _told(fingerprint)
+
+
+def _told(fingerprint: Mapping[str, Any]) -> str:
+    return json.dumps(fingerprint, sort_keys=True, indent=2)
+
 
 class Work:
     """A directory of finished pieces."""
 
     def __init__(self, directory: Path, fingerprint: Mapping[str, Any]) -> None:
         self.directory = directory
-        content = json.dumps(fingerprint, sort_keys=True, indent=2)
-        known = directory / "fingerprint.json"
-        if directory.exists() and not (known.is_file() and known.read_text() == content):
+        if directory.exists() and not belongs(directory, fingerprint):
             shutil.rmtree(directory)
         self._made = [p for p in directory.parents if not p.exists()]  # the deepest first
         directory.mkdir(parents=True, exist_ok=True)
-        if not known.is_file():
-            write_text(known, content)
+        if not (directory / _FINGERPRINT).is_file():
+            write_text(directory / _FINGERPRINT, _told(fingerprint))
 
     @classmethod
     def beside(cls, target: Path, fingerprint: Mapping[str, Any]) -> Work:
         """The directory for a compression whose result goes to `target`."""
-        return cls(target.parent / f".{target.name}.work", fingerprint)
+        return cls(work_directory(target), fingerprint)
 
     def sub(self, name: str) -> Work:
         """A part of the directory with names of its own."""

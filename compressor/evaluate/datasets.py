@@ -121,6 +121,25 @@ def loader(name: str) -> Callable[[Split], list[Example]]:
     raise DatasetError(f"Dataset {name!r} is unknown; known: {known}.")
 
 
+def state_of(name: str) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time of change in nanoseconds of the files of text behind a dataset.
+
+    Nothing for the sets that come with this project and its packages, and for files that are not there.
+
+    Raises:
+        DatasetError: the dataset is unknown.
+    """
+    loader(name)
+    if name in DATASETS:
+        return {}
+    if name.endswith(".jsonl"):
+        paths = [Path(name)]
+    else:
+        paths = sorted(Path(name.partition(":")[2]).glob("*.json"))
+    found = {path.name: path.stat() for path in paths if path.is_file()}
+    return {file: (state.st_size, state.st_mtime_ns) for file, state in found.items()}
+
+
 def examples(
     name: str, split: Split, *, samples: int | None = None, seed: int = 0
 ) -> list[Example]:

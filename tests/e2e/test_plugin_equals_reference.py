@@ -12,6 +12,8 @@ import torch
 from transformers import AutoProcessor
 
 from compressor import load
+from compressor.pipeline import compress
+from compressor.recipe import parse_recipe
 from tests.support.engine import ask_vllm, largest_difference, questions, visual_tokens
 from tests.support.random_vlm import Kind, Towers, uneven_shapes, write_random_vlm
 
@@ -20,11 +22,16 @@ from tests.support.random_vlm import Kind, Towers, uneven_shapes, write_random_v
 TOLERANCE = 1e-3
 
 
+RECIPE = {"flops": 0.6, "round_to": 4, "calibration": {"samples": 16}, "evaluation": {"samples": 0}}
+
+
 @dataclass(frozen=True)
 class Case:
     kind: Kind
-    towers: Towers | None
-    kv_heads: int | None = None
+    towers: Towers | None = None
+    """Shapes of which random weights are written; none: an original."""
+    compressed: bool = False
+    """Whether the original is then compressed, by the pipeline."""
 
 
 CASES = {
@@ -34,7 +41,10 @@ CASES = {
     ),
     "SigLIP and Qwen2": Case("siglip-qwen2", uneven_shapes("siglip-qwen2")),
     "Qwen2.5-VL": Case("qwen2.5-vl", uneven_shapes("qwen2.5-vl")),
-    "untouched original": Case("clip-llama", None),
+    "untouched original": Case("clip-llama"),
+    "compressed: CLIP and Mistral": Case("clip-mistral", compressed=True),
+    "compressed: SigLIP and Qwen2": Case("siglip-qwen2", compressed=True),
+    "compressed: Qwen2.5-VL": Case("qwen2.5-vl", compressed=True),
 }
 
 
@@ -49,17 +59,27 @@ class Asked:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
     """Every case's answers; two engines at a time, as most of a start is one core's work."""
 
+    models = {name: made(case, tmp_path_factory.mktemp("case")) for name, case in CASES.items()}
+
     def ask(name: str) -> Asked:
-        case, directory = CASES[name], tmp_path_factory.mktemp("case")
-        model = directory / "model"
-        write_random_vlm(model, case.kind, case.towers, kv_heads=case.kv_heads, seed=1)
+        model = models[name]
         processor = AutoProcessor.from_pretrained(model)
-        requests = questions(directory, processor)
-        never = visual_tokens(processor)
-        return Asked(model, requests, ask_vllm(model, requests, never, directory))
+        requests = questions(model.parent, processor)
+        answers = ask_vllm(model, requests, visual_tokens(processor), model.parent)
+        return Asked(model, requests, answers)
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(CASES, pool.map(ask, CASES), strict=True))
+
+
+def made(case: Case, directory: Path) -> Path:
+    """The directory of the case's model, in a directory of its own."""
+    model = directory / "model"
+    write_random_vlm(model, case.kind, case.towers, seed=1)
+    if not case.compressed:
+        return model
+    compress(model, parse_recipe(RECIPE), directory / "compressed")
+    return directory / "compressed"
 
 
 @pytest.mark.parametrize("name", CASES)
