@@ -1,8 +1,9 @@
-"""Which files Grafana reads, and what is in them."""
+"""Which files Grafana reads, what is in them, and how they come into a cluster."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,28 @@ _PROVIDERS = {
 }
 
 
+_COMPONENT = """\
+# The dashboards as ConfigMaps with the label that Grafana's sidecar looks for (kube-prometheus-stack's
+# `grafana.sidecar.dashboards`); deploy/kubernetes/overlays/ bring them. One each: `kubectl apply` keeps
+# a copy of an object in an annotation, of 256 KiB at most, and all together come near to that.
+# The names stay without a hash, so that a new version replaces the old one.
+"""
+
+
+def _component(dashboards: Iterable[str]) -> str:
+    """The kustomization of the dashboards' files."""
+    made = {
+        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+        "kind": "Component",
+        "configMapGenerator": [
+            {"name": f"infoprune-dashboard-{Path(file).stem}", "files": [file]}
+            for file in sorted(dashboards)
+        ],
+        "generatorOptions": {"disableNameSuffixHash": True, "labels": {"grafana_dashboard": "1"}},
+    }
+    return _MADE + _COMPONENT + yaml.safe_dump(made, sort_keys=False)
+
+
 def contents() -> dict[str, str]:
     """The text of every file by its path under deploy/grafana/."""
     found = {
@@ -55,6 +78,7 @@ def contents() -> dict[str, str]:
         for name, made in (("comparison", comparison()), ("serving", serving()), ("jobs", jobs()))
     }
     return found | {
+        "kustomization.yaml": _component(found),
         "provisioning/datasources/prometheus.yaml": _MADE + yaml.safe_dump(_DATASOURCES),
         "provisioning/dashboards/infoprune.yaml": _MADE + yaml.safe_dump(_PROVIDERS),
     }

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -69,10 +71,12 @@ def compose(place: Path) -> Iterator[LocalCompose]:
     (programs / "valkey-cli").chmod(0o755)
     (programs / "valkey-server").symlink_to(get_binary_path())
     given = {
-        "REDIS_PASSWORD": "a-password", "GRAFANA_PASSWORD": "another",
+        "SECRETS_DIR": str(place / "secrets"),
         "WORKER_ARGS": '["--max-num-seqs", "8"]', "WORKER_START_TIMEOUT_S": str(START_S),
     }  # fmt: skip
     variables = env_file((ROOT / "deploy" / ".env.example").read_text(), given)
+    environment = {"PATH": os.environ["PATH"], "SECRETS_DIR": variables["SECRETS_DIR"]}
+    subprocess.run(["sh", str(ROOT / "deploy" / "secrets.sh")], env=environment, check=True)
     found = LocalCompose(
         COMPOSE, variables, place, "cpu", LEFT_OUT, [programs, Path(sys.executable).parent], ROOT
     )

@@ -13,7 +13,6 @@ from rq.registry import StartedJobRegistry
 
 from deploy.prometheus_rule import RULES, prometheus_rule
 from service.jobs.queue import QUEUES
-from service.settings import Settings
 from tests.support.kubernetes import Manifest, built, faults, kustomize_command, objects_in
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
@@ -106,38 +105,6 @@ def test_runners_are_scaled_by_the_queues_that_rq_fills() -> None:
 
 @needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_each_model_has_workers_where_the_gateway_looks_for_them(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    objects = overlay(name)
-    (config,) = [o for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"] == "infoprune"]
-    with monkeypatch.context() as patch:
-        for variable, value in config["data"].items():
-            patch.setenv(variable, value)
-        workers = Settings().workers
-    specs = {s["metadata"]["name"]: s["spec"] for s in of_kind(objects, "Service")}
-    deployments = {d["metadata"]["name"]: d["spec"] for d in of_kind(objects, "Deployment")}
-    scaled = {s["metadata"]["name"]: s["spec"] for s in of_kind(objects, "ScaledObject")}
-    assert len(workers) == 2
-    for model, urls in workers.items():
-        (url,) = urls
-        host = url.removeprefix("dns+http://").removesuffix(":8000")
-        assert specs[host]["clusterIP"] == "None"
-        labels = deployments[host]["template"]["metadata"]["labels"]
-        assert specs[host]["selector"].items() <= labels.items()
-        assert deployments[host]["selector"]["matchLabels"].items() <= labels.items()
-        assert labels["infoprune.dev/model"] == model
-        (container,) = deployments[host]["template"]["spec"]["containers"]
-        environment = {e["name"]: e["value"] for e in container["env"]}
-        assert environment["MODEL_NAME"] == model
-        assert environment["MODEL_PATH"].rpartition("/")[2] == model
-        assert scaled[host]["scaleTargetRef"]["name"] == host
-        (trigger,) = scaled[host]["triggers"]
-        assert f'{{model_name="{model}"}}' in trigger["metadata"]["query"]
-
-
-@needs_kustomize
-@pytest.mark.parametrize("name", OVERLAYS)
 def test_nothing_is_reached_but_by_a_policy_that_names_it(name: str) -> None:
     policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(overlay(name), "NetworkPolicy")}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -160,7 +127,7 @@ def test_only_the_gpu_overlay_asks_for_gpus() -> None:
             maker for maker, pod in pods(overlay(name)).items()
             if "nvidia.com/gpu" in pod["containers"][0]["resources"]["limits"]
         }  # fmt: skip
-        gpu = {"runner", "worker-shapes-llava", "worker-shapes-llava-flops0-5"}
+        gpu = {"runner", "worker-shapes-llava"}
         assert asks == (gpu if name == "gpu" else set())
         images = {
             pod["containers"][0]["image"].partition(":")[0] for pod in pods(overlay(name)).values()

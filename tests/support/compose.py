@@ -126,10 +126,14 @@ class LocalCompose:
         inside = rf"(?<![\w.\-/]){_either(service.paths)}(?![\w\-])"
         return re.sub(inside, lambda found: str(service.paths[found.group()]), text)
 
-    def _hand_over(self, service: LocalService) -> None:
+    def secret(self, name: str) -> Path:
+        """The file on this machine that holds a secret."""
+        return self.file.parent / self._all["secrets"][name]["file"]
+
+    def hand_over(self, service: LocalService) -> None:
         """Write the secrets and configurations that the service shall find."""
         for secret in service.spec.get("secrets", []):
-            value = self.variables[self._all["secrets"][secret]["environment"]]
+            value = self.secret(secret).read_text()
             (service.paths["/run/secrets"] / secret).write_text(self.mapped(service, value))
         for target in self.configured.intersection(service.paths):
             copy = self.place / "containers" / service.name / "configuration"
@@ -171,7 +175,7 @@ class LocalCompose:
         service = self.services[name]
         for other, condition in service.depends_on.items():
             self.wait(other, condition, timeout_s=timeout_s)
-        self._hand_over(service)
+        self.hand_over(service)
         service.process = GuardedProcess(
             self.command(service),
             env=self.environment(service),

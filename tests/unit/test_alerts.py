@@ -26,8 +26,8 @@ ALERTS, RECORDED = rules("alerts.yml"), rules("rules.yml")
 def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"page", "ticket"}
     notes = alert["annotations"]
-    assert set(notes) == {"summary", "description", "runbook_url"}
-    file, _, anchor = notes["runbook_url"].partition("#")
+    assert set(notes) == {"summary", "description", "runbook"}, "no URL, so no `runbook_url`"
+    file, _, anchor = notes["runbook"].partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / file).read_text(), flags=re.MULTILINE)
     assert anchor == alert["alert"].lower()
     assert alert["alert"] in headings

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rq import Worker
 
 from service.settings import Settings
 from tests.support.compose import LocalCompose, env_file, interpolated, started_order
@@ -17,13 +18,9 @@ from tests.support.compose import LocalCompose, env_file, interpolated, started_
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
-ENVIRONMENT = env_file(
-    (ROOT / "deploy" / ".env.example").read_text(),
-    {"REDIS_PASSWORD": "secret", "GRAFANA_PASSWORD": "secret"},
-)
-SERVICES: dict[str, dict[str, Any]] = interpolated(
-    yaml.safe_load(COMPOSE.read_text()), ENVIRONMENT
-)["services"]
+ENVIRONMENT = env_file((ROOT / "deploy" / ".env.example").read_text(), {})
+CONTENT: dict[str, Any] = interpolated(yaml.safe_load(COMPOSE.read_text()), ENVIRONMENT)
+SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
 EXACT_TAG = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
 
 
@@ -39,10 +36,26 @@ def test_every_service_is_hardened(name: str) -> None:
     assert "docker.sock" not in str(spec)
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name not in {"keys", "runner"}])
-def test_every_service_that_listens_has_a_health_check(name: str) -> None:
-    spec = SERVICES[name]
-    assert "healthcheck" in spec or not ({"expose", "ports"} & set(spec))
+@pytest.mark.parametrize("name", [n for n, s in SERVICES.items() if s["restart"] != "no"])
+def test_every_service_that_stays_up_has_a_health_check(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"][0] in {"CMD", "CMD-SHELL"}
+    assert {"interval", "timeout", "retries"} <= set(check)
+
+
+def test_only_the_service_that_makes_keys_ends_by_itself() -> None:
+    assert [name for name, spec in SERVICES.items() if spec["restart"] == "no"] == ["keys"]
+
+
+@pytest.mark.parametrize("name", ["evaluations", "runner", "runner-gpu"])
+def test_a_health_check_in_python_can_be_read_by_python(name: str) -> None:
+    kind, program, option, code = SERVICES[name]["healthcheck"]["test"]
+    assert (kind, program, option) == ("CMD", "python", "-c")
+    compile(code, name, "exec")
+
+
+def test_the_runners_health_check_asks_for_what_rq_writes() -> None:
+    assert f'"{Worker.redis_workers_keys}"' in SERVICES["runner"]["healthcheck"]["test"][-1]
 
 
 def test_only_the_gateway_and_grafana_are_reached_from_outside() -> None:
@@ -53,11 +66,30 @@ def test_only_the_gateway_and_grafana_are_reached_from_outside() -> None:
     assert front == set(published)
 
 
-def test_secrets_are_files_and_never_variables() -> None:
-    text = json.dumps({n: [s.get("environment"), s.get("command")] for n, s in SERVICES.items()})
-    assert "secret:" not in text.replace("/run/secrets:", "")
-    for name in ("REDIS_PASSWORD", "REDIS_URL", "GRAFANA_PASSWORD"):
-        assert f"{name}:" not in COMPOSE.read_text().replace(f"environment: {name}", "")
+def test_secrets_are_never_variables() -> None:
+    said = {name for spec in SERVICES.values() for name in spec.get("environment", {})}
+    told = {n for n in said if re.search("PASSWORD|REDIS_URL|API_KEY|TOKEN", n)}
+    assert told == {"GF_SECURITY_ADMIN_PASSWORD__FILE"}, "the name of a file"
+    assert not re.search("PASSWORD|REDIS_URL|API_KEY", "".join(ENVIRONMENT)), "nor of deploy/.env"
+
+
+def test_a_read_only_service_gets_its_secrets_by_file_only() -> None:
+    """Compose refuses any other kind there: it would have to copy it into the container."""
+    secrets = CONTENT["secrets"]
+    assert secrets == {name: {"file": f"./secrets/{name}"} for name in secrets}
+    read_only = [spec for spec in SERVICES.values() if spec["read_only"]]
+    assert {name for spec in read_only for name in spec.get("secrets", [])} == set(secrets)
+    assert not any("configs" in spec for spec in read_only), "the same holds for configs"
+
+
+def test_the_secrets_are_neither_committed_nor_put_into_images() -> None:
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    lines = DOCKERFILE.with_name("Dockerfile.dockerignore").read_text().splitlines()
+    assert "*" in lines, "nothing goes in"
+    let_in = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    paths = ("deploy", "deploy/secrets", "deploy/secrets/redis_url", "deploy/.env")
+    # Stricter than Docker, whose `*` ends at a slash.
+    assert [(path, line) for path in paths for line in let_in if fnmatch(path, line)] == []
 
 
 def test_no_tag_of_an_image_of_others_moves() -> None:

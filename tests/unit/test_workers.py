@@ -72,6 +72,25 @@ def test_the_command_serves_the_model_by_its_name_to_this_machine_only() -> None
     assert "--enforce-eager" not in worker_command(entry("a"), 1, settings, GPU)
 
 
+def test_traces_go_to_the_collector_that_is_named() -> None:
+    quiet = worker_command(entry("a"), 1, Settings(otlp_endpoint=None), OLD_CPU)
+    assert "--otlp-traces-endpoint" not in quiet
+    traced = worker_command(entry("a"), 1, Settings(otlp_endpoint="http://c:4318/"), OLD_CPU)
+    assert dict(pairwise(traced))["--otlp-traces-endpoint"] == "http://c:4318/v1/traces"
+    given = worker_environment({}, OLD_CPU)
+    assert given["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf", "as the path says"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_engine_logs_the_ids_of_requests_where_that_is_asked_for(asked: bool) -> None:
+    command = worker_command(entry("a"), 1, Settings(worker_log_requests=asked), GPU)
+    assert ("--enable-log-requests" in command) == asked
+
+
+def test_the_engine_logs_the_ids_of_requests_by_default() -> None:
+    assert "--enable-log-requests" in worker_command(entry("a"), 1, Settings(), GPU)
+
+
 def test_an_operators_environment_wins_over_the_workers_defaults() -> None:
     found = worker_environment({"OMP_NUM_THREADS": "7", "HOME": "/h"}, OLD_CPU)
     assert found["OMP_NUM_THREADS"] == "7"
