@@ -87,4 +87,4 @@ class TryProgress:
         """Prune, heal and ask, about as long as each takes."""
         begin, end = {"prune": (0.0, 0.5), "heal": (0.5, 0.7)}.get(stage, (0.7, 1.0))
         # Not the end: the plan is only made when the search is over.
-        self._progress("plan", 0.99 * (self._done + begin + (end - begin) * share) / TRIES)
+        self._progress("plan", (self._done + 0.99 * (begin + (end - begin) * share)) / TRIES)
