@@ -51,6 +51,18 @@ def ridge_of(covariance: Tensor, ridge: float = RIDGE) -> Tensor:
     return covariance.new_full((len(covariance),), scale)
 
 
+def inverse_of(covariance: Tensor) -> Tensor:
+    """`(C + ridge)^-1` of a covariance, which stays as it is.
+
+    Raises:
+        CalibrationError: it is not finite.
+    """
+    copied = covariance.clone()
+    factor = cholesky_(copied, ridge_of(covariance))
+    del copied
+    return torch.cholesky_inverse(factor)
+
+
 def part(matrix: Tensor, indices: Tensor) -> Tensor:
     """The rows and columns of a square matrix at `indices`, copied once."""
     return matrix[indices[:, None], indices]

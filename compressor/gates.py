@@ -11,7 +11,7 @@ under an information loss built of effective rank and KS distance. What is infer
   writes few directions costs more to keep.
 - `K`, alignment: the mean over layers of the KS distance between the spectral energy of the attention's
   output with and without gates, in closed form from the calibrated covariance.
-- `c`: the gates' expected cost, c* the cost that the training-free plan gives to attention; the
+- `c`: the gates' expected cost, c* what attention costs in the training-free plan by whole heads; the
   multipliers ascend while the rest descends (CoFi).
 
 How many groups of a layer the gates close, and which, is then fixed; ranks of what is left of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compressor.algebra import cholesky_, part, ridge_of, tail
+from compressor.algebra import cholesky_, inverse_of, part, ridge_of, tail
 
 _ELIMINATED_SHARE = 0.15  # of the neurons that are left, in one round
 
@@ -47,7 +47,7 @@ def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
         weight: (m, n), the FFN's output matrix.
         covariance: (n, n) of its input.
     """
-    inverse = _inverse(covariance)
+    inverse = inverse_of(covariance)
     w = (weight.double() @ covariance) @ inverse
     kept = torch.arange(len(covariance), device=w.device)
     gone: list[Tensor] = []
@@ -61,10 +61,3 @@ def neuron_order(weight: Tensor, covariance: Tensor) -> Tensor:
         inverse = part(inverse, stay).addmm_(inverse[stay[:, None], out], moved, alpha=-1)
         kept = kept[stay]
     return torch.cat([kept, *(each.flip(0) for each in reversed(gone))])
-
-
-def _inverse(covariance: Tensor) -> Tensor:
-    copied = covariance.clone()
-    factor = cholesky_(copied, ridge_of(covariance))
-    del copied
-    return torch.cholesky_inverse(factor)

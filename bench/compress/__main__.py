@@ -26,7 +26,7 @@ from bench.page import RESULTS, write_results
 
 BUDGETS = (1.5, 2.0, 3.2, 5.0)
 HARD = (3.2, 5.0)
-ABLATED = (2.0, 3.2)
+ABLATED = HARD
 SEEDS = (0, 1, 2)
 OUT = RESULTS.with_suffix("")
 RECOVERED_SEEDS = (0,)  # a cell with recovery takes ten times as long

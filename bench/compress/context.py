@@ -85,6 +85,12 @@ class Context:
         return collect_moments(self._original, self.specs, self.job.data[0])
 
     @cached_property
+    def answer_moments(self) -> dict[str, Moments]:
+        """The same with tokens of the language model weighted as in our own calibration."""
+        batches, weights = self.job.data
+        return collect_moments(self._original, self.specs, batches, weights)
+
+    @cached_property
     def signals(self) -> dict[Key, LayerSignals]:
         """First-order effects and attention entropies, on the calibration data."""
         model = self.model()

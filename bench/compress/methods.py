@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from bench.compress import criteria, selection, surgery
+from bench.compress import criteria, orders, selection, surgery
 from bench.compress.context import Context
 from bench.compress.criteria import Ranking
+from bench.compress.orders import Order
 from bench.compress.selection import Selection
 from compressor.checkpoint import Tower
-from compressor.families import TowerSpec
 from compressor.loading import assemble
 from compressor.pipeline import heal, prune
 from compressor.planning import make, reordered
@@ -59,12 +60,15 @@ def _structured(
     return build
 
 
-def _low_rank(*, whitened: bool, adaptive: bool) -> Callable[[Context, float], Made]:
+def _low_rank(
+    *, whitened: bool, adaptive: bool, answers: bool = False
+) -> Callable[[Context, float], Made]:
     def build(context: Context, share: float) -> Made:
         model, specs, cost = context.model(), context.specs, context.cost
-        moments = context.moments if whitened else None
+        measured = context.answer_moments if answers else context.moments
+        moments = measured if whitened else None
         ranks = (
-            surgery.effective_ranks(model, specs, context.moments, cost, share)
+            surgery.effective_ranks(model, specs, measured, cost, share)
             if adaptive
             else surgery.uniform_ranks(model, specs, cost, share)
         )
@@ -73,37 +77,6 @@ def _low_rank(*, whitened: bool, adaptive: bool) -> Callable[[Context, float], M
         return Made(model, surgery.ranks_flops(specs, ranks, cost) / dense)
 
     return build
-
-
-Order = Callable[[Context, TowerSpec, int, LayerScores], Sequence[float]]
-"""A score for each group of a layer; the lowest goes first."""
-
-
-def by_rank(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
-    """Effective rank alone."""
-    return [group.effective_rank for group in layer.groups]
-
-
-def by_ks(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
-    """KS distance alone."""
-    return [group.ks for group in layer.groups]
-
-
-def reversed_score(
-    context: Context, spec: TowerSpec, index: int, layer: LayerScores
-) -> list[float]:
-    """The most informative heads go first."""
-    return [-group.score for group in layer.groups]
-
-
-def by_taylor(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
-    """First-order effect on the loss, with our allocation and compensation."""
-    return context.signals[spec.name, index].group_taylor.tolist()
-
-
-def by_chance(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> list[float]:
-    """Any order, with our allocation and compensation."""
-    return criteria.random([spec], context.seed)[spec.name, index].groups.tolist()
 
 
 def _ours(
@@ -136,8 +109,7 @@ def _reordered(
         return layers
     found = []
     for index, layer in enumerate(layers):
-        scored = order(context, spec, index, layer)
-        ranked = tuple(sorted(range(len(scored)), key=lambda g: (scored[g], g)))
+        ranked = order(context, spec, index, layer)
         found.append(reordered(context.job, spec, index, layer, ranked))
     return found
 
@@ -199,18 +171,29 @@ def _own() -> tuple[Method, ...]:
 
 def _ablations() -> tuple[Method, ...]:
     kind: Kind = "both"
+    whole = partial(_ours, low_rank_attention=False)
     made = (
         ("ours/exact", "exact knapsack instead of greedy", _ours(allocation="exact")),
         ("ours/uniform", "uniform layout", _ours(layout="uniform")),
         ("ours/no-compensation", "what is kept stays as it was", _ours(compensate=False)),
-        ("ours/erank", "heads by effective rank alone", _ours(order=by_rank)),
-        ("ours/ks", "heads by KS distance alone", _ours(order=by_ks)),
-        ("ours/reversed", "the most informative heads go first", _ours(order=reversed_score)),
-        ("ours/taylor", "heads by first-order effect", _ours(order=by_taylor)),
-        ("ours/chance", "heads in any order", _ours(order=by_chance)),
+        ("heads", "ours, attention by whole heads only: what heads' order decides", whole()),
+        ("heads/ks", "order by KS distance alone", whole(order=orders.by_ks)),
+        ("heads/erank", "order by effective rank alone", whole(order=orders.by_rank)),
+        ("heads/reversed", "the most informative go first", whole(order=orders.reversed_score)),
+        ("heads/unique", "scores of what only a head writes", whole(order=orders.unique)),
+        ("heads/taylor", "order by first-order effect", whole(order=orders.taylor)),
+        ("heads/chance", "any order", whole(order=orders.chance)),
     )
     return (
         *(Method(name, kind, what, build) for name, what, build in made),
+        Method(
+            "svd-llm/answers", "low rank", "`svd-llm` with our weights of tokens",
+            _low_rank(whitened=True, adaptive=False, answers=True),
+        ),
+        Method(
+            "swift-svd/answers", "low rank", "`swift-svd` with our weights of tokens",
+            _low_rank(whitened=True, adaptive=True, answers=True),
+        ),
         Method(
             "entropy/reversed", "heads and neurons", "narrowest attention goes first",
             _structured(

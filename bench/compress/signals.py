@@ -38,9 +38,19 @@ Key = tuple[Tower, int]
 
 
 def collect_moments(
-    model: nn.Module, specs: Sequence[TowerSpec], batches: Sequence[Mapping[str, Tensor]]
+    model: nn.Module,
+    specs: Sequence[TowerSpec],
+    batches: Sequence[Mapping[str, Tensor]],
+    weights: Sequence[Tensor] | None = None,
 ) -> dict[str, Moments]:
-    """`E[x x^T]` with the mean, of the input of every linear of the towers, by its module path."""
+    """`E[x x^T]` with the mean, of the input of every linear of the towers, by its module path.
+
+    Args:
+        model: the original.
+        specs: its towers.
+        batches: of calibration inputs.
+        weights: for each batch, (B * T,) what a token of the language model counts; by default alike.
+    """
     found: dict[str, Moments] = {}
     masks: list[Tensor] = []
     handles = []
@@ -55,13 +65,14 @@ def collect_moments(
                     _: nn.Module, args: tuple[Tensor, ...], name: str = name, visual: bool = visual
                 ) -> None:
                     x = args[0].reshape(-1, args[0].shape[-1])
-                    used = torch.ones(len(x)) if visual else masks[-1].flatten().float()
+                    used = torch.ones(len(x)) if visual else masks[-1]
                     found[name].add(x, used)
 
                 handles.append(block.get_submodule(path).register_forward_pre_hook(add))
     with torch.no_grad():
-        for batch in batches:
-            masks.append(batch["attention_mask"])
+        for number, batch in enumerate(batches):
+            alike = batch["attention_mask"].flatten().float()
+            masks.append(alike if weights is None else weights[number])
             decoder: Any = model.get_submodule("model")
             decoder(**batch, use_cache=False)
     for handle in handles:

@@ -143,6 +143,17 @@ def test_flap_biases_keep_the_mean_output(job: Job, cost: FlopsCost) -> None:
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
 
 
+def test_weights_of_tokens_change_the_language_model_s_moments_only(job: Job) -> None:
+    batches, weights = job.data
+    model = assemble(job.source, torch.float32)
+    alike = collect_moments(model, job.specs, batches)
+    weighted = collect_moments(model, job.specs, batches, weights)
+    for name, moments in alike.items():
+        scale = moments.gram[-1, -1] / weighted[name].gram[-1, -1]
+        same = torch.allclose(moments.gram, weighted[name].gram * scale, rtol=1e-6)
+        assert same == (not name.startswith("model.language_model")), name
+
+
 def test_the_table_marks_the_best_and_who_cannot() -> None:
     rows = [
         Row("ours", 2.0, False, 0.5, {"a": 0.9}, 0.9, (0.9, 0.9), None, 1.0),

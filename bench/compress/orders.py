@@ -1,0 +1,59 @@
+"""Orders in which our plan lets heads go, for ablations: by other criteria than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.compress import criteria
+from bench.compress.context import Context
+from bench.compress.elimination import rank_heads
+from compressor.calibrate import LayerStatistics
+from compressor.families import TowerSpec
+from compressor.job import statistics_piece
+from compressor.loading import linear_at
+from compressor.scoring import LayerScores, group_columns
+
+Order = Callable[[Context, TowerSpec, int, LayerScores], tuple[int, ...]]
+"""The groups of a layer, from the first that goes."""
+
+
+def lowest_first(scores: Sequence[float]) -> tuple[int, ...]:
+    """Groups by a score each, ties by index."""
+    return tuple(sorted(range(len(scores)), key=lambda g: (scores[g], g)))
+
+
+def by_rank(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
+    """By effective rank alone."""
+    return lowest_first([group.effective_rank for group in layer.groups])
+
+
+def by_ks(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
+    """By KS distance alone."""
+    return lowest_first([group.ks for group in layer.groups])
+
+
+def reversed_score(
+    context: Context, spec: TowerSpec, index: int, layer: LayerScores
+) -> tuple[int, ...]:
+    """The most informative heads go first."""
+    return lowest_first([-group.score for group in layer.groups])
+
+
+def unique(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
+    """By KS and effective rank of what only a head writes, scored anew when one has gone."""
+    assert spec.attention is not None
+    tensors = context.job.work.load_tensors(statistics_piece(spec, index))
+    weight = linear_at(context.job.model.block(spec, index), spec.attention.o).weight.data.cpu()
+    covariance = LayerStatistics.of_tensors(tensors).heads
+    return rank_heads(weight, covariance, group_columns(spec))[1]
+
+
+def taylor(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
+    """By the first-order effect on the loss."""
+    return lowest_first(context.signals[spec.name, index].group_taylor.tolist())
+
+
+def chance(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
+    """In any order."""
+    noise = criteria.random([spec], context.seed)[spec.name, index].groups
+    return lowest_first(noise.tolist())
