@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from compressor.recipe import Recipe, parse_recipe
 from service.errors import InvalidRequestError, ServiceError
 from service.gateway.body import read_body
+from service.gateway.families import check_compressible
 from service.gateway.state import Gateway
 from service.gateway.trail import trail_of
 from service.jobs.queue import JobQueue
@@ -59,7 +60,8 @@ async def read_request(request: Request) -> tuple[CompressRequest, Recipe]:
     """The body of `POST /compress`: checked, but for its name.
 
     Raises:
-        InvalidRequestError: it is not such a body, or the model is compressed already.
+        InvalidRequestError: it is not such a body, the model is compressed already, or no family of
+            the compressor knows it.
         ModelNotFoundError: there is no such model.
         RecipeError: the recipe is wrong.
     """
@@ -79,7 +81,9 @@ async def read_request(request: Request) -> tuple[CompressRequest, Recipe]:
             f"{f' {entry.base!r}' if entry.base else ''}.",
             param="model",
         )
-    return asked, parse_recipe(asked.recipe)
+    recipe = parse_recipe(asked.recipe)
+    await asyncio.to_thread(check_compressible, entry)
+    return asked, recipe
 
 
 @router.get("")

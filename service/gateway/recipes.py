@@ -6,19 +6,16 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from compressor.evaluate.datasets import DATASETS
-from compressor.recipe import TARGETS, Recipe
+from compressor.recipe import TARGETS, Recipe, parse_recipe
 from service.gateway.compression import SCHEMA, read_request
+from service.gateway.families import FAMILIES
+from service.gateway.presets import GOALS
 from service.gateway.state import Gateway
 
 router = APIRouter(prefix="/compress", tags=["compression"])
-FAMILIES = (
-    "LlavaForConditionalGeneration (CLIP or SigLIP tower; Llama, Mistral or Qwen2 decoder)",
-    "Qwen2_5_VLForConditionalGeneration",
-)
-"""The compressor's families, which a test holds this to: importing them would load torch here."""
 _TARGETS = {
     "flops": "{:g} % of its FLOPs before the first token",
     "params": "{:g} % of its parameters",
@@ -27,8 +24,29 @@ _TARGETS = {
 }
 
 
+class Preset(BaseModel):
+    """A recipe to start from."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    """The goal, as the heading of docs/recipes.md."""
+    description: str
+    """What the recipe does, in one sentence."""
+    recipe: Recipe
+    """With its defaults."""
+
+
+PRESETS = tuple(
+    Preset(name=goal.name, description=goal.description, recipe=parse_recipe(goal.recipe))
+    for goal in GOALS
+)
+
+
 class Options(BaseModel):
     """What a recipe can say."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     families: list[str]
     """Architectures that can be compressed."""
@@ -36,6 +54,8 @@ class Options(BaseModel):
     """Exactly one of them is given."""
     datasets: list[str]
     """Those that come with the service; a recipe may name paths as well."""
+    presets: list[Preset]
+    """Recipes to start from, those of docs/recipes.md: each a name, a description and a recipe."""
     recipe: dict[str, Any]
     """The recipe's JSON schema, with defaults."""
 
@@ -58,6 +78,7 @@ async def options() -> Options:
         families=list(FAMILIES),
         targets=list(TARGETS),
         datasets=list(DATASETS),
+        presets=list(PRESETS),
         recipe=Recipe.model_json_schema(),
     )
 

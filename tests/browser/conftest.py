@@ -13,13 +13,16 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from redis import Redis
 
+from compressor.report.page import page as report_page
 from deploy.chromium import MISSING, browser, find_chromium
+from service.jobs.records import JobRecords
 from service.registry import Flops, Interval, ModelEntry, Registry, WorkerState
 from service.settings import Settings
 from service.store import EmbeddedValkey
 from service.workers.manager import free_port
 from tests.support.http import call
 from tests.support.servers import fake_openai_within, gateway_within
+from tests.unit.test_report import evidence, report
 
 ORIGINAL, COMPRESSED = "shapes", "shapes-half"
 PATIENCE_MS = 30_000.0
@@ -178,6 +181,24 @@ def compressed() -> ModelEntry:
         measured={"accuracy_difference": {"easy-vqa": difference}},
         created=time.time() - 3600,
     )  # fmt: skip
+
+
+@pytest.fixture
+def finished(redis: Redis, models: None, tmp_path: Path) -> str:
+    """The id of a finished job, of which `shapes-half` is the result; its report is real."""
+    del models
+    page = tmp_path / "half" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(report_page(evidence()))
+    records = JobRecords(redis)
+    job, _ = records.create(ORIGINAL, COMPRESSED, {"flops": 0.5})
+    token = records.claim(job.id)
+    assert token is not None
+    records.log(job.id, f"finished: {COMPRESSED}")
+    Registry(redis).remove_model(COMPRESSED)
+    made = compressed().model_copy(update={"job": job.id, "path": str(tmp_path / "half")})
+    assert records.end(job.id, "finished", token=token, report=report().to_json(), model=made)
+    return job.id
 
 
 @pytest.fixture

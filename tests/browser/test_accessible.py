@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Frame, Page, expect
 
 from deploy.vendor_web import FOR_TESTS
 from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
@@ -29,7 +30,7 @@ def busy(gateway: str) -> str:
     return gateway
 
 
-def serious(page: Page) -> list[Any]:
+def serious(page: Page | Frame) -> list[Any]:
     """axe-core's findings that keep people out."""
     page.evaluate((FOR_TESTS / "axe-core" / "axe.min.js").read_text())
     found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
@@ -58,6 +59,57 @@ def test_axe_finds_nothing_serious_on_any_page(
         assert serious(page) == [], path
     page.get_by_role("button", name="New alias…").click()
     assert serious(page) == [], "the dialog"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_beside_the_answers(
+    gateway: str, watch: Callable[..., Watched], picture: Path, scheme: str
+) -> None:
+    web = watch(gateway, color_scheme=scheme, reduced_motion="reduce")
+    page = web.go("playground")
+    page.get_by_label("Picture").set_input_files(picture)
+    for question in ("Is it red?", "please break"):
+        page.get_by_label("Question").fill(question)
+        page.get_by_role("button", name="Ask both").click()
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        assert serious(page) == [], question
+    expect(page.get_by_role("alert")).to_have_count(2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_a_job_and_in_its_report(
+    finished: str, gateway: str, watch: Callable[..., Watched], scheme: str
+) -> None:
+    web = watch(gateway, color_scheme=scheme, reduced_motion="reduce")
+    page = web.go(f"compress?job={finished}")
+    page.get_by_label("Preset").select_option(index=1)
+    job = page.get_by_role("region", name=COMPRESSED)
+    expect(job.get_by_role("row", name="FLOPs before the first token")).to_be_visible()
+    for summary in ("Recipe", "Log, 1 lines"):
+        page.get_by_text(summary, exact=True).click()
+    job.get_by_role("button", name="Show report").click()
+    check_report(page, scheme)
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_text("would be compressed to")).to_be_visible()
+    assert serious(page) == [], "the job's page"
+
+    page = web.go("models")
+    card = page.get_by_role("article", name=COMPRESSED)
+    card.get_by_text("Recipe and plan").click()
+    card.get_by_role("button", name="Report").click()
+    check_report(page, scheme)
+    assert serious(page) == [], "the model's card"
+
+
+def check_report(page: Page, scheme: str) -> None:
+    """The report is shown in its frame, in the theme asked for, and axe finds nothing in it."""
+    shown = page.frame_locator("iframe.report")
+    expect(shown.get_by_role("heading", name="Accuracy")).to_be_visible()
+    [frame] = [each for each in page.frames if each.url.endswith("/ui/report.html")]
+    ground = frame.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}[scheme]
+    frame.evaluate("() => document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert serious(frame) == [], "the report"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
 from tests.support.http import call, chat
 from tests.support.servers import wait_until
+
+CHARTS = ("Latency", "Time to first token", "Requests per second", "Tokens per second")
+PIXELS = """(chart, name) => {
+  const drawn = chart.querySelector("canvas");
+  const { width, height } = drawn;
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(drawn, 0, 0);
+  const wanted = getComputedStyle(chart).getPropertyValue(name).match(/[\\d.]+/g).map(Number);
+  const { data } = copy.getImageData(0, 0, width, height);
+  let found = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const off = wanted.slice(0, 3).reduce((sum, each, j) => sum + Math.abs(each - data[i + j]), 0);
+    if (data[i + 3] > 200 && off < 20) found += 1;
+  }
+  return found;
+}"""
+"""Counts a canvas's pixels of a colour; in a copy, as Chromium warns of reading the one drawn to."""
+
+
+def pixels(page: Page, chart: str, side: str) -> int:
+    """How many pixels of a chart have the colour of a model's curves."""
+    return int(page.get_by_role("img", name=chart).evaluate(PIXELS, f"--{side}-drawn"))
 
 
 def ask(url: str, model: str, times: int = 5) -> None:
@@ -39,8 +61,34 @@ def test_what_the_smaller_model_gains_and_costs_comes_first(web: Watched) -> Non
     expect(answered).to_contain_text("5, 05, 0")
     expect(numbers.get_by_role("row", name="latency, p50")).to_contain_text("ms")
     expect(numbers.get_by_role("row", name="easy-vqa")).to_contain_text("0.990 [0.980, 1.000]")
-    for chart in ("Latency", "Time to first token", "Requests per second", "Tokens per second"):
+    for chart in CHARTS:
         expect(page.get_by_role("img", name=chart).locator("canvas")).to_be_visible()
+
+
+def test_curves_are_drawn_of_what_was_asked_and_of_nothing_else(web: Watched) -> None:
+    page = web.go("")
+    for chart in CHARTS:
+        expect(page.get_by_role("img", name=chart).locator("canvas")).to_be_visible()
+    for chart in ("Latency", "Time to first token"):
+        assert [pixels(page, chart, side) for side in ("original", "compressed")] == [0, 0], chart
+    for _ in range(4):  # a curve needs two readings of requests, 5 s apart
+        ask(web.url, ORIGINAL, times=5)
+        ask(web.url, COMPRESSED, times=1)
+        page.wait_for_timeout(3000)
+    for chart in CHARTS:
+        # The fake engine takes equally long for both: one curve may lie on the other.
+        wait_for_curve(page, chart, "compressed")
+    for chart in ("Requests per second", "Tokens per second"):
+        wait_for_curve(page, chart, "original")
+
+
+def wait_for_curve(page: Page, chart: str, side: str) -> None:
+    """Let the page go on until a model's curve is drawn."""
+    for _ in range(100):
+        if pixels(page, chart, side) > 20:
+            return
+        page.wait_for_timeout(300)
+    raise AssertionError(f"no curve of {side} in {chart}")
 
 
 def test_a_shadows_agreement_is_shown(prod: str, web: Watched) -> None:

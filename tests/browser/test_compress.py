@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FrameLocator, Page, expect
 from redis import Redis
 
 from service.jobs.queue import JobQueue
@@ -20,6 +20,23 @@ from tests.support.servers import running
 
 JOB_MS = 240_000 * FACTOR
 """A job of a model this small takes half a minute where nothing else runs."""
+DRAWN = """figure => {
+  const width = each => each.getBoundingClientRect().width;
+  const count = (query, holds) => [...figure.querySelectorAll(query)]
+    .filter(each => holds(getComputedStyle(each), width(each))).length;
+  return {
+    width: width(figure.querySelector("svg")),
+    curves: count("path[clip-path]", (style, wide) => style.stroke !== "none" && wide > 50),
+    dots: count("use", (style, wide) => style.fill === "rgb(255, 59, 48)" && wide > 0),
+  };
+}"""
+"""What a spectrum shows: curves that are as wide as the axes, and dots in the colour of what is cut."""
+RANKS = """details => {
+  const [head, ...rows] = [...details.querySelectorAll("tr")].map(row => [...row.cells]);
+  const at = head.flatMap((cell, i) => cell.textContent.startsWith("rank of") ? [i] : []);
+  return rows.flatMap(row => at.map(i => row[i].textContent)).filter(text => text !== "dense").length;
+}"""
+"""How many ranks the numbers of each layer have."""
 
 
 @pytest.fixture
@@ -39,6 +56,24 @@ def fill(page: Page, model: str) -> None:
     page.get_by_role("group", name="Evaluate on").get_by_role("spinbutton").fill("8")
     page.get_by_text("More", exact=True).click()
     page.get_by_label("Ranks and widths, multiples of").fill("4")
+
+
+def read_spectra(report: FrameLocator) -> None:
+    """Spectra with a curve of each layer, and a dot for every rank that the plan chose."""
+    dots = ranks = 0
+    for tower in ("Vision tower", "Projector", "Language model"):
+        spectra = report.get_by_role("img", name=f"{tower}: Whitened spectrum of")
+        expect(spectra.first).to_be_visible()
+        for spectrum in spectra.all():
+            drawn = spectrum.evaluate(DRAWN)
+            assert drawn["width"] > 200, tower
+            assert drawn["curves"] >= (1 if tower == "Projector" else 2), tower
+            dots += drawn["dots"]
+    for details in report.locator("details").all():
+        if details.get_attribute("open") is None:
+            details.locator("summary").click()
+        ranks += details.evaluate(RANKS)
+    assert dots == ranks > 0
 
 
 @pytest.mark.timeout(600 * FACTOR)
@@ -62,6 +97,7 @@ def test_a_job_is_checked_started_watched_and_its_report_read(web: Watched) -> N
     report = page.frame_locator("iframe[title='Report of tiny-flops0.5']")
     expect(report.get_by_role("heading", name="tiny, compressed by InfoPrune")).to_be_visible()
     expect(report.get_by_role("img", name="Vision tower: Scores of heads")).to_be_visible()
+    read_spectra(report)
     assert report.get_by_role("heading").first.evaluate("() => origin") == "null"
 
     page.get_by_role("link", name="Models").click()

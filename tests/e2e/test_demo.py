@@ -1,14 +1,17 @@
-"""The main job, end to end: what `make demo ONCE=1` runs, with the bundled model and real vLLM."""
+"""The main job, end to end: what `make demo` runs, with the bundled model and real vLLM."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 from service.workers.manager import free_port
 from tests.conftest import FACTOR
+from tests.support.http import call, chat
 from tests.support.prometheus import (
     PanelQuery,
     Prometheus,
@@ -25,19 +29,15 @@ from tests.support.prometheus import (
     prometheus,
     with_variables,
 )
+from tests.support.servers import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
-# What `make demo` does not do: it makes no alias, does not stream, has no failures, and may have no
-# GPU. Its accuracies are known as it ends, too late for a scrape with `--once`.
-# tests/integration/test_dashboards.py asks for all of it.
-ABSENT = (
-    "infoprune_alias_", "infoprune_canary_", "infoprune_compared_", "infoprune_shadow_",
-    "infoprune_time_to_first_token_", "infoprune_request_time_per_output_token_",
-    "infoprune_accuracy_", "infoprune_errors_", "infoprune_refused_", "infoprune_retries_",
-    "infoprune_worker_ejections_", "infoprune_breaker_openings_", "infoprune_worker_gpu_",
-)  # fmt: skip
+# What takes a graphics card, or a second worker of a model to turn to.
+# tests/integration/test_dashboards.py asks for these.
+ABSENT = ("infoprune_worker_gpu_", "infoprune_retries_")
+JSON = {"content-type": "application/json"}
 SHOWN = [q for q in panel_queries() if not any(metric in q.expr for metric in ABSENT)]
 
 
@@ -56,36 +56,73 @@ def beside(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prom
         yield found
 
 
+@dataclass(frozen=True)
+class Run:
+    """A demo that has ended."""
+
+    directory: Path
+    status: int
+    output: str
+
+
 @pytest.fixture(scope="module")
 def finished(
     port: int, beside: Prometheus | None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The run's directory and the demo's process, which has ended."""
-    del beside
-    run_dir = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "service.cli", "demo", "--once", "--samples", "200"]
+) -> Iterator[Run]:
+    """The demo as a person runs it: left up behind its table, used for a while, then interrupted."""
+    directory = tmp_path_factory.mktemp("demo")
+    output = directory / "output.txt"
     environment = os.environ | {
         "PORT": str(port),
-        "INFOPRUNE_RUN_DIR": str(run_dir),
+        "INFOPRUNE_RUN_DIR": str(directory / "run"),
         "INFOPRUNE_WORKER_START_TIMEOUT_S": str(600 * FACTOR),
     }
-    process = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1700 * FACTOR,
-        check=False,
-    )
-    return run_dir, process
+    command = [sys.executable, "-m", "service.cli", "demo", "--samples", "200"]
+    with output.open("wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+    report = directory / "run" / "report.json"
+    try:
+        wait_until(lambda: report.exists() or process.poll() is not None, timeout_s=1600 * FACTOR)
+        if beside is not None and report.exists():
+            both = json.loads(report.read_text())
+            use(f"http://127.0.0.1:{port}", *(both[s]["model"] for s in ("original", "compressed")))
+        process.send_signal(signal.SIGINT)
+        yield Run(directory / "run", process.wait(120 * FACTOR), output.read_text())
+    finally:
+        process.kill()
+
+
+def use(gateway: str, original: str, compressed: str) -> None:
+    """What there is to see: a canary and a shadow with traffic, what is refused, a worker that dies."""
+    for alias in ("prod", "beside"):
+        targets = {"targets": [{"model": original}]}
+        assert call("PUT", f"{gateway}/aliases/{alias}", targets, JSON).status == 200
+    canary = {"candidate": compressed, "steps": [50, 100], "min_samples": 10**6, "mirror": 1.0}
+    shadow = {"candidate": compressed, "share": 1.0}
+    assert call("POST", f"{gateway}/aliases/prod/canary", canary, JSON).status == 200
+    assert call("POST", f"{gateway}/aliases/beside/shadow", shadow, JSON).status == 200
+    chats = f"{gateway}/v1/chat/completions"
+    for number in range(30):
+        for name in ("prod", "beside", original, compressed):
+            for stream in (True, False):
+                body = chat(
+                    model=name, stream=stream, user=f"u{number}", temperature=0, max_tokens=4
+                )
+                assert call("POST", chats, body).status == 200
+        call("POST", chats, chat(model=original), headers={"origin": "http://elsewhere.example"})
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "vllm.entrypoints.openai.api_server" in words and compressed in words:
+            process.kill()
+    for _ in range(30):  # ten scrapes' time
+        call("POST", chats, chat(model=compressed, max_tokens=4))
+        time.sleep(0.3)
 
 
 @pytest.fixture
-def report(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
-    run_dir, process = finished
-    assert process.returncode == 0, process.stdout + process.stderr
-    return dict(json.loads((run_dir / "report.json").read_text()))
+def report(finished: Run) -> dict[str, Any]:
+    assert finished.status == 0, finished.output
+    return dict(json.loads((finished.directory / "report.json").read_text()))
 
 
 def test_the_report_compares_both_models(report: dict[str, Any]) -> None:
@@ -125,14 +162,12 @@ def test_a_panel_shows_the_demo(
     assert beside.finite(with_variables(query.expr, names | others), at=last_scrape(beside))
 
 
-def test_nothing_outlives_the_demo(
-    finished: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    run_dir, _ = finished
+def test_nothing_outlives_the_demo(finished: Run) -> None:
+    directory = str(finished.directory)
     survivors = [
         process.info["cmdline"]
         for process in psutil.process_iter(["cmdline", "environ"])
-        if str(run_dir) in str(process.info["cmdline"])
-        or (process.info["environ"] or {}).get("INFOPRUNE_RUN_DIR") == str(run_dir)
+        if directory in str(process.info["cmdline"])
+        or (process.info["environ"] or {}).get("INFOPRUNE_RUN_DIR") == directory
     ]
     assert survivors == []

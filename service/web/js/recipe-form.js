@@ -1,13 +1,7 @@
 // The form of a compression job. What it offers comes from the gateway: targets, schemes, data, defaults.
 import { html, nothing } from "./html.js";
-
-const TARGETS = {
-  flops: ["Share of FLOPs to keep", 0.5, "0.5 keeps half of the FLOPs before the first token."],
-  params: ["Share of parameters to keep", 0.5, "0.5 keeps half of the parameters."],
-  latency: ["Share of latency to keep", 0.7, "Of the original's time in vLLM on this machine; the first time, layers are measured for minutes."],
-  max_accuracy_drop: ["Accuracy that may be lost", 0.005, "0.005 is half a point: the smallest model that at 95 % confidence loses no more."],
-};
-const SCOPE = { vision: "vision tower", projector: "projector", language: "language model" };
+import { changed, presetField } from "./presets.js";
+import { bodyOf, retarget, SCOPE, TARGETS } from "./recipe-body.js";
 
 /**
  * @param {any[]} originals
@@ -23,11 +17,13 @@ export function recipeForm(originals, options, check, submit) {
     const pressed = /** @type {HTMLButtonElement | null} */ (event.submitter);
     (pressed?.value === "check" ? check : submit)(body);
   };
-  return html`<form class="recipe" @submit=${sent}>
+  const steps = (/** @type {string} */ section) => $defs[section].properties.steps.default;
+  return html`<form class="recipe" @submit=${sent} @input=${changed}>
+    ${presetField(options.presets)}
     <div class="row">
       ${select("model", "Model", originals.map((m) => m.id))}
       <div class="field"><label for="target">Target</label>
-        <select id="target" name="target" @change=${retarget}>
+        <select id="target" name="target" @change=${(/** @type {any} */ event) => retarget(event.target.form)}>
           ${options.targets.map((/** @type {string} */ t) => html`<option value=${t}>${t.replaceAll("_", " ")}</option>`)}
         </select></div>
       <div class="field"><label for="value" id="value-label">${TARGETS.flops[0]}</label>
@@ -45,7 +41,11 @@ export function recipeForm(originals, options, check, submit) {
     <details><summary>More</summary><div class="row">
       <div class="field"><label for="name">Name of the result</label>
         <input id="name" name="name" pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" maxlength="64" autocomplete="off" placeholder="by itself"></div>
-      ${number("recovery", "Steps of recovery training", $defs.Recovery.properties.steps.default, 0)}
+      ${number("recovery", "Steps of recovery training", steps("Recovery"), 0)}
+      ${number("recovery-rate", "Learning rate of recovery", $defs.Recovery.properties.learning_rate.default, 0, "At its peak.", "any")}
+      ${number("training", "Steps of the gates' training", steps("Training"), 1, "Of the scheme trained.")}
+      ${number("validation", "Validation questions of each set", $defs.Evaluation.properties.validation_samples.default, 50, "Which max accuracy drop is held against.")}
+      ${number("new_tokens", "Tokens of answer", properties.new_tokens.default, 1, "Of the request whose latency is the target.")}
       ${number("round_to", "Ranks and widths, multiples of", properties.round_to.default, 1, "16 suits CPUs, 64 GPUs.")}
       ${number("seed", "Seed", properties.seed.default, 0)}
       ${select("allocation", "Allocation", properties.allocation.enum, "exact: a knapsack by dynamic programming; slower.")}
@@ -60,47 +60,14 @@ export function recipeForm(originals, options, check, submit) {
   </form>`;
 }
 
-/** @param {Event} event */
-function retarget(event) {
-  const chosen = /** @type {HTMLSelectElement} */ (event.target);
-  const form = /** @type {HTMLFormElement} */ (chosen.form);
-  const [label, value, help] = TARGETS[/** @type {"flops"} */ (chosen.value)];
-  const input = /** @type {HTMLInputElement} */ (form.elements.namedItem("value"));
-  input.value = String(value);
-  /** @type {HTMLElement} */ (form.querySelector("#value-label")).textContent = String(label);
-  /** @type {HTMLElement} */ (form.querySelector("#value-help")).textContent = String(help);
-}
-
-/** @param {HTMLFormElement} form @returns {any} the body of `POST /compress` */
-export function bodyOf(form) {
-  const given = new FormData(form);
-  const get = (/** @type {string} */ name) => String(given.get(name) ?? "");
-  const scope = given.getAll("scope");
-  /** @type {any} */
-  const recipe = {
-    [get("target")]: Number(get("value")),
-    scheme: get("scheme"), layout: get("layout"), allocation: get("allocation"),
-    low_rank_attention: given.has("low_rank_attention"),
-    scope: Object.fromEntries(Object.keys(SCOPE).map((name) => [name, scope.includes(name)])),
-    round_to: Number(get("round_to")), seed: Number(get("seed")), recovery: { steps: Number(get("recovery")) },
-  };
-  for (const part of ["calibration", "evaluation"]) {
-    const own = get(`${part}-own`).split(/[,\n]/).map((each) => each.trim()).filter(Boolean);
-    const samples = Number(get(`${part}-samples`));
-    recipe[part] = { datasets: [...given.getAll(part), ...own], samples };
-  }
-  const name = get("name");
-  return { model: get("model"), recipe, priority: get("priority"), ...(name ? { name } : {}) };
-}
-
 /** @param {string} name @param {string} label @param {string[]} values @param {string} [help] */
 const select = (name, label, values, help) => html`<div class="field"><label for=${name}>${label}</label>
   <select id=${name} name=${name} aria-describedby=${help ? `${name}-help` : nothing}>${values.map((value) => html`<option>${value}</option>`)}</select>
   ${help ? html`<small id="${name}-help">${help}</small>` : nothing}</div>`;
 
-/** @param {string} name @param {string} label @param {number} value @param {number} min @param {string} [help] */
-const number = (name, label, value, min, help) => html`<div class="field"><label for=${name}>${label}</label>
-  <input id=${name} name=${name} type="number" min=${min} step="1" required .defaultValue=${String(value)} aria-describedby=${help ? `${name}-help` : nothing}>
+/** @param {string} name @param {string} label @param {number} value @param {number} min @param {string} [help] @param {string} [step] */
+const number = (name, label, value, min, help, step = "1") => html`<div class="field"><label for=${name}>${label}</label>
+  <input id=${name} name=${name} type="number" min=${min} step=${step} required .defaultValue=${String(value)} aria-describedby=${help ? `${name}-help` : nothing}>
   ${help ? html`<small id="${name}-help">${help}</small>` : nothing}</div>`;
 
 /** @param {string} name @param {string} value @param {string} label @param {boolean} on */

@@ -118,7 +118,7 @@ function jobsPanel(jobs, open, cancel) {
       <thead><tr><th scope="col">Result</th><th scope="col">Target</th><th scope="col">State</th>
         <th scope="col">Queued</th><th scope="col"><span class="sr">Actions</span></th></tr></thead>
       <tbody>${jobs.map((job) => jobRow(job, open, cancel))}</tbody></table>`)
-      : empty("No job yet", html`<p>Choose a model and a target, <kbd>Check</kbd>, then <kbd>Start</kbd>.</p>`)}
+      : empty("No job yet", html`<p>Choose a model and a preset or a target, <kbd>Check</kbd>, then <kbd>Start</kbd>.</p>`)}
   </section>`;
 }
 
