@@ -166,7 +166,8 @@ def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
 def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream, *, constant: bool) -> None:
     """Refuse statistics that say nothing, or too little."""
     where = f"layer {stream.depth} of the {spec.name} tower"
-    for tensor in (found.heads, found.attention_input, found.ffn_input, found.ffn_hidden):
+    covariances = (found.heads, found.attention_input, found.ffn_input, found.ffn_hidden)
+    for tensor in covariances:
         # The sum is finite only if all are, and needs no second matrix.
         if not math.isfinite(float(tensor.sum())):
             raise CalibrationError(
@@ -179,9 +180,10 @@ def _check(found: LayerStatistics, spec: TowerSpec, stream: Stream, *, constant:
             "check the calibration data and the model's weights."
         )
     positions = sum(int((weights > 0).sum()) for weights in stream.weights)
-    if positions < len(found.ffn_hidden):
+    widest = max(map(len, covariances))  # of the FFN's neurons, as a rule
+    if positions < widest:
         raise CalibrationError(
             f"The calibration data have {positions} positions, too few for a covariance of "
-            f"{len(found.ffn_hidden)} neurons in {where}; set calibration.samples to "
-            f"{math.ceil(len(found.ffn_hidden) / max(1, positions))} times as many."
+            f"{widest} activations in {where}; set calibration.samples to "
+            f"{math.ceil(widest / max(1, positions))} times as many."
         )

@@ -17,7 +17,7 @@ from compressor.pipeline import compress
 from compressor.recipe import parse_recipe
 from tests.support.bare_environment import OURS, BareEnvironment, bare_environment
 from tests.support.engine import ASK, ask_vllm, largest_difference, questions, visual_tokens
-from tests.support.random_vlm import Kind, write_random_vlm
+from tests.support.random_vlm import KINDS, Kind, write_random_vlm
 
 RECIPE = {
     "flops": 0.75,
@@ -26,8 +26,6 @@ RECIPE = {
     "calibration": {"samples": 16},
     "evaluation": {"samples": 0},
 }
-# One of each family; each costs the start of an engine. Stock transformers loads all in test_uniform.
-KINDS: tuple[Kind, ...] = ("clip-llama", "qwen2.5-vl")
 TOLERANCE = 1e-3  # as in test_plugin_equals_reference
 LOOK = """
 import importlib.metadata, importlib.util, json, sys

@@ -112,7 +112,7 @@ def test_too_few_samples_say_how_many_more(tmp_path: Path, empty: Path) -> None:
     )  # fmt: skip
 
     assert isinstance(error, CalibrationError)
-    assert "520 positions, too few for a covariance of 1040 neurons" in str(error)
+    assert "520 positions, too few for a covariance of 1040 activations" in str(error)
     assert "set calibration.samples to 2 times as many" in str(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,6 +215,15 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 def test_a_budget_that_cannot_be_met_says_what_can(original: Path, empty: Path) -> None:
     with pytest.raises(BudgetError, match=r"smallest leave 0\.\d+ of its flops"):
         compress(original, parse_recipe(RECIPE | {"flops": 0.01}), empty / "new" / "place" / "out")
+
+
+def test_the_smallest_budget_that_is_told_can_be_met(original: Path, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError) as told:
+        dry_run(original, parse_recipe(RECIPE | {"flops": 0.01}), tmp_path / "out")
+    (least,) = re.findall(r"leave (0\.\d+) of", str(told.value))
+    share = float(least) + 0.001  # it is rounded
+    found = dry_run(original, parse_recipe(RECIPE | {"flops": share}), tmp_path / "out")
+    assert found.compressed.prompt / found.original.prompt == pytest.approx(share, abs=0.002)
 
 
 def test_what_is_there_is_not_replaced_unasked_and_an_original_never(
