@@ -29,6 +29,7 @@ from tests.support.prometheus import (
     last_scrape,
     panel_queries,
     prometheus,
+    variable_queries,
     with_variables,
 )
 from tests.support.registry import model
@@ -168,6 +169,16 @@ def _evaluate(gateway: str, redis: Redis, settings: Settings) -> None:
 def test_a_panels_query_returns_data(scraped: Prometheus, query: PanelQuery) -> None:
     expr = with_variables(query.expr, CHOSEN)
     wait_until(lambda: bool(scraped.finite(expr)), timeout_s=90)
+
+
+@pytest.mark.parametrize("query", variable_queries(), ids=str)
+def test_a_dashboards_choices_are_what_there_is(scraped: Prometheus, query: PanelQuery) -> None:
+    names = {
+        "original": {"tiny", "shaky"}, "compressed": {"small"}, "model": {"tiny", "small"},
+        "alias": {"prod"},
+    }[query.ref]  # fmt: skip
+    asked = with_variables(query.expr, CHOSEN)
+    wait_until(lambda: names <= scraped.label_values(asked), timeout_s=90)
 
 
 def test_what_was_scraped_can_be_asked_for_later(scraped: Prometheus) -> None:

@@ -57,6 +57,16 @@ def panel_queries() -> list[PanelQuery]:
     ]
 
 
+def variable_queries() -> list[PanelQuery]:
+    """Every dashboard's choices that are asked of Prometheus: `label_values(SERIES, LABEL)`."""
+    return [
+        PanelQuery(path.stem, "variable", each["name"], each["query"]["query"])
+        for path in sorted(DASHBOARDS.glob("*.json"))
+        for each in json.loads(path.read_text())["templating"]["list"]
+        if each["type"] == "query"
+    ]
+
+
 def with_variables(expr: str, variables: Mapping[str, str]) -> str:
     """A query as Grafana sends it; a variable of which all values are chosen is `.+`."""
     text = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: variables[found[1] or found[2]], expr)
@@ -74,6 +84,13 @@ class Prometheus:
         """The finite values of a query's answer, now or at a time (Unix, seconds)."""
         values = [float(sample["value"][1]) for sample in self.ask(expr, at)]
         return [value for value in values if math.isfinite(value)]
+
+    def label_values(self, query: str) -> set[str]:
+        """What Grafana offers for a variable's `label_values(SERIES, LABEL)`."""
+        found = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+        assert found is not None, query
+        series, label = found.groups()
+        return {each["metric"][label] for each in self.ask(series) if label in each["metric"]}
 
     def ask(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
         """The samples of an instant vector."""
