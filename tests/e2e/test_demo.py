@@ -21,6 +21,7 @@ import pytest
 from service.workers.manager import free_port
 from tests.conftest import FACTOR
 from tests.support.http import call, chat
+from tests.support.otlp import Receiver, otlp_receiver
 from tests.support.prometheus import (
     PanelQuery,
     Prometheus,
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the 
 # What takes a graphics card, or a second worker of a model to turn to.
 # tests/integration/test_dashboards.py asks for these.
 ABSENT = ("infoprune_worker_gpu_", "infoprune_retries_")
+REQUEST_ID = "one-request-of-the-demo"
 JSON = {"content-type": "application/json"}
 SHOWN = [q for q in panel_queries() if not any(metric in q.expr for metric in ABSENT)]
 
@@ -56,6 +58,12 @@ def beside(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prom
         yield found
 
 
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Receiver]:
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
 @dataclass(frozen=True)
 class Run:
     """A demo that has ended."""
@@ -63,11 +71,16 @@ class Run:
     directory: Path
     status: int
     output: str
+    whole: float
+    """When all workers were there and had been used (Unix, seconds)."""
 
 
 @pytest.fixture(scope="module")
 def finished(
-    port: int, beside: Prometheus | None, tmp_path_factory: pytest.TempPathFactory
+    port: int,
+    beside: Prometheus | None,
+    collector: Receiver,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Run]:
     """The demo as a person runs it: left up behind its table, used for a while, then interrupted."""
     directory = tmp_path_factory.mktemp("demo")
@@ -76,6 +89,7 @@ def finished(
         "PORT": str(port),
         "INFOPRUNE_RUN_DIR": str(directory / "run"),
         "INFOPRUNE_WORKER_START_TIMEOUT_S": str(600 * FACTOR),
+        "INFOPRUNE_OTLP_ENDPOINT": collector.url,
     }
     command = [sys.executable, "-m", "service.cli", "demo", "--samples", "200"]
     with output.open("wb") as out:
@@ -83,17 +97,23 @@ def finished(
     report = directory / "run" / "report.json"
     try:
         wait_until(lambda: report.exists() or process.poll() is not None, timeout_s=1600 * FACTOR)
-        if beside is not None and report.exists():
+        whole = 0.0
+        if report.exists():
             both = json.loads(report.read_text())
-            use(f"http://127.0.0.1:{port}", *(both[s]["model"] for s in ("original", "compressed")))
+            whole = use(
+                f"http://127.0.0.1:{port}", *(both[s]["model"] for s in ("original", "compressed"))
+            )
         process.send_signal(signal.SIGINT)
-        yield Run(directory / "run", process.wait(120 * FACTOR), output.read_text())
+        yield Run(directory / "run", process.wait(120 * FACTOR), output.read_text(), whole)
     finally:
         process.kill()
 
 
-def use(gateway: str, original: str, compressed: str) -> None:
-    """What there is to see: a canary and a shadow with traffic, what is refused, a worker that dies."""
+def use(gateway: str, original: str, compressed: str) -> float:
+    """What there is to see: a canary and a shadow with traffic, what is refused, a worker that dies.
+
+    Returns the time (Unix, seconds) just before it dies.
+    """
     for alias in ("prod", "beside"):
         targets = {"targets": [{"model": original}]}
         assert call("PUT", f"{gateway}/aliases/{alias}", targets, JSON).status == 200
@@ -110,6 +130,10 @@ def use(gateway: str, original: str, compressed: str) -> None:
                 )
                 assert call("POST", chats, body).status == 200
         call("POST", chats, chat(model=original), headers={"origin": "http://elsewhere.example"})
+    named = call("POST", chats, chat(model=original, max_tokens=4), {"x-request-id": REQUEST_ID})
+    assert named.status == 200
+    time.sleep(6)  # the engine sends its spans every five seconds
+    whole = time.time()
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if "vllm.entrypoints.openai.api_server" in words and compressed in words:
@@ -117,6 +141,7 @@ def use(gateway: str, original: str, compressed: str) -> None:
     for _ in range(30):  # ten scrapes' time
         call("POST", chats, chat(model=compressed, max_tokens=4))
         time.sleep(0.3)
+    return whole
 
 
 @pytest.fixture
@@ -153,13 +178,39 @@ def test_the_compressed_model_answers_as_well(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("query", SHOWN, ids=str)
 def test_a_panel_shows_the_demo(
-    report: dict[str, Any], beside: Prometheus | None, query: PanelQuery
+    report: dict[str, Any], finished: Run, beside: Prometheus | None, query: PanelQuery
 ) -> None:
     if beside is None:
         pytest.skip("prometheus is not installed; `apt-get install prometheus` brings it.")
     names = {side: report[side]["model"] for side in ("original", "compressed")}
     others = {"model": ".+", "alias": ".+", "__range": "30m", "__rate_interval": "5m"}
-    assert beside.finite(with_variables(query.expr, names | others), at=last_scrape(beside))
+    expr = with_variables(query.expr, names | others)
+    # A dead worker's own figures are gone in the end; that it died is only seen then.
+    assert any(beside.finite(expr, at) for at in (finished.whole, last_scrape(beside)))
+
+
+def test_a_request_is_one_trace_from_the_gateway_to_the_engine(
+    report: dict[str, Any], collector: Receiver
+) -> None:
+    (server,) = [
+        span
+        for span in collector.spans
+        if span.attributes.get("infoprune.request.id") == REQUEST_ID
+    ]
+    (attempt,) = [span for span in collector.spans if span.parent == server.span]
+    engine = [span for span in collector.named("llm_request") if span.parent == attempt.span]
+    assert [(span.service, span.trace) for span in engine] == [("infoprune-worker", server.trace)]
+    assert report["original"]["model"] in server.name
+
+
+def test_a_request_s_id_is_found_in_every_log_that_it_came_by(
+    report: dict[str, Any], finished: Run
+) -> None:
+    logs = finished.directory / "logs"
+    assert REQUEST_ID in (logs / "gateway.log").read_text()
+    assert (
+        f"chatcmpl-{REQUEST_ID}" in (logs / f"worker-{report['original']['model']}.log").read_text()
+    )
 
 
 def test_nothing_outlives_the_demo(finished: Run) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import examples
+from compressor.evaluate.generated.canvas import Split
 from compressor.evaluate.metrics import bootstrap, mean_difference
 from compressor.measure import drop_on_validation, evaluate_pair
 from compressor.recipe import Evaluation
@@ -18,7 +19,7 @@ QUESTIONS = 400
 NO_MODEL = Path("there-is-no-model-here")
 
 
-def by_picture(split: str) -> tuple[list[float], list[str]]:
+def by_picture(split: Split) -> tuple[list[float], list[str]]:
     """A second model's scores that are the same for all questions about a picture; its pictures."""
     pictures = [e.group for e in examples(DRAWN, split, samples=QUESTIONS, seed=0)]
     order = sorted(set(pictures))
