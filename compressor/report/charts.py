@@ -23,6 +23,7 @@ from compressor.report.data import Curve, TowerDetails
 # Stands for the page's text colour until the SVG is written; no chart draws in it otherwise.
 _INK = "#010203"
 _CUT = "#ff3b30"
+_MARKERS = "v^s<>Poh"  # a matrix each: q, k, v, o, gate, up, down, and one more
 _MAP = "viridis"
 _WIDTH_IN = 4.6
 _LEAST = 1e-6  # a share of energy that is called nothing
@@ -113,7 +114,7 @@ def sizes(tower: TowerDetails) -> str:
             if known:
                 axes.plot(
                     [i for i, _ in known], [(r or 0) / full for _, r in known],
-                    "v^s"[number % 3], markersize=4, color=_CUT, label=f"rank of {name}",
+                    _MARKERS[number % len(_MARKERS)], markersize=4, color=_CUT, label=f"rank of {name}",
                 )  # fmt: skip
         axes.set(ylim=(0, 1.05), xlabel="layer", ylabel="share kept")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
