@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from compressor.checkpoint import sha256_of
+from tests.conftest import FACTOR
 from tests.support.random_vlm import write_random_llava
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,7 @@ def digests(directory: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.timeout(900 * FACTOR)  # fifteen processes, one after another
 def test_kills_at_every_stage_change_no_bit_of_the_result(tmp_path: Path) -> None:
     model, straight, killed = tmp_path / "model", tmp_path / "straight", tmp_path / "killed"
     write_random_llava(model, kv_heads=4)
