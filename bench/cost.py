@@ -31,6 +31,7 @@ from rich.table import Table
 
 from bench.machine import describe
 from bench.page import markdown, write_results
+from compressor.checkpoint import work_directory
 
 OUT = Path("runs/bench/cost.json")
 PLACE = Path("runs/bench/cost-models")
@@ -122,7 +123,7 @@ def measure(name: str) -> dict[str, Any]:
     """One size: written by one process, compressed by another."""
     model, out = PLACE / name, PLACE / f"{name}-half"
     # Not gone on with: seconds would be those of the last piece.
-    for path in (model, out, PLACE / f".{out.name}.work"):
+    for path in (model, out, work_directory(out)):
         shutil.rmtree(path, ignore_errors=True)
     step(name, "write", model)
     found: dict[str, Any] = json.loads(step(name, "compress", model, out).splitlines()[-1])

@@ -94,14 +94,19 @@ def reordered(
     job: Job, spec: TowerSpec, index: int, layer: LayerScores, order: tuple[int, ...]
 ) -> LayerScores:
     """The scores of a layer whose groups go in another order, with what that order loses."""
-    assert spec.attention is not None
-    statistics = LayerStatistics.of_tensors(job.work.load_tensors(statistics_piece(spec, index)))
-    output = linear_at(job.model.block(spec, index), spec.attention.o).weight.data.cpu()
+    output, statistics = attention_output(job, spec, index)
     losses = attention_losses(
         output, statistics.heads, group_columns(spec), order,
         max(statistics.residual_energy, 1e-30),
     )  # fmt: skip
     return replace(layer, order=order, attention_loss=tuple(losses))
+
+
+def attention_output(job: Job, spec: TowerSpec, index: int) -> tuple[Tensor, LayerStatistics]:
+    """The output matrix of a layer's attention, and what was calibrated of the layer."""
+    assert spec.attention is not None
+    statistics = LayerStatistics.of_tensors(job.work.load_tensors(statistics_piece(spec, index)))
+    return linear_at(job.model.block(spec, index), spec.attention.o).weight.data.cpu(), statistics
 
 
 def learn_gates(job: Job, layers: list[gates.GatedLayer], budget: float) -> list[Tensor]:
@@ -125,10 +130,8 @@ def learn_gates(job: Job, layers: list[gates.GatedLayer], budget: float) -> list
 
 def _energies(job: Job, spec: TowerSpec, index: int) -> Tensor:
     """What `gates.GatedLayer.energies` holds, from the calibrated covariance."""
-    assert spec.attention is not None
-    covariance = job.work.load_tensors(statistics_piece(spec, index))["heads"]
-    weight = linear_at(job.model.block(spec, index), spec.attention.o).weight.data.cpu()
-    return gates.spectral_energies(weight, covariance, group_columns(spec))
+    weight, statistics = attention_output(job, spec, index)
+    return gates.spectral_energies(weight, statistics.heads, group_columns(spec))
 
 
 def cost_model(job: Job, target: TargetKind) -> Cost:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import time
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from compressor.evaluate.endpoint import chat_request
+from compressor.evaluate.example import Example
 from service.client import GatewayClient
 from service.errors import ServiceError
 
@@ -73,15 +74,9 @@ def canary(client: GatewayClient, pair: Pair, picture: Path) -> Iterator[str]:
 
 def _converse(client: GatewayClient, name: str, picture: Path) -> None:
     """Ask greedily, as answers are compared only then."""
-    url = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
     for question in itertools.islice(itertools.cycle(QUESTIONS), ASKED):
-        content = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": question},
-        ]
-        messages = [{"role": "user", "content": content}]
-        body = {"model": name, "messages": messages, "temperature": 0, "max_tokens": 16}
-        client.call("POST", "/v1/chat/completions", body)
+        asked = Example.about_file("picture", question, ("",), "exact", picture)  # nobody scores it
+        client.call("POST", "/v1/chat/completions", chat_request(name, asked))
 
 
 def _wait_for_pairs(client: GatewayClient, name: str) -> None:

@@ -17,6 +17,7 @@ from bench.compress.orders import Order
 from bench.compress.selection import Selection
 from compressor.checkpoint import Tower
 from compressor.loading import assemble
+from compressor.moments import Moments
 from compressor.pipeline import heal, prune
 from compressor.planning import make, reordered
 from compressor.scoring import LayerScores
@@ -65,14 +66,16 @@ def _low_rank(
 ) -> Callable[[Context, float], Made]:
     def build(context: Context, share: float) -> Made:
         model, specs, cost = context.model(), context.specs, context.cost
-        measured = context.answer_moments if answers else context.moments
-        moments = measured if whitened else None
+
+        def moments() -> dict[str, Moments]:  # asked for late: plain SVD needs none
+            return context.answer_moments if answers else context.moments
+
         ranks = (
-            surgery.effective_ranks(model, specs, measured, cost, share)
+            surgery.effective_ranks(model, specs, moments(), cost, share)
             if adaptive
             else surgery.uniform_ranks(model, specs, cost, share)
         )
-        surgery.factor(model, specs, ranks, moments)
+        surgery.factor(model, specs, ranks, moments() if whitened else None)
         dense = surgery.ranks_flops(specs, dict.fromkeys(ranks), cost)
         return Made(model, surgery.ranks_flops(specs, ranks, cost) / dense)
 

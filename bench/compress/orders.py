@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from bench.compress import criteria
 from bench.compress.context import Context
 from bench.compress.elimination import rank_heads
-from compressor.calibrate import LayerStatistics
 from compressor.families import TowerSpec
-from compressor.job import statistics_piece
-from compressor.loading import linear_at
+from compressor.planning import attention_output
 from compressor.scoring import LayerScores, group_columns
 
 Order = Callable[[Context, TowerSpec, int, LayerScores], tuple[int, ...]]
@@ -41,11 +39,8 @@ def reversed_score(
 
 def unique(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
     """By KS and effective rank of what only a head writes, scored anew when one has gone."""
-    assert spec.attention is not None
-    tensors = context.job.work.load_tensors(statistics_piece(spec, index))
-    weight = linear_at(context.job.model.block(spec, index), spec.attention.o).weight.data.cpu()
-    covariance = LayerStatistics.of_tensors(tensors).heads
-    return rank_heads(weight, covariance, group_columns(spec))[1]
+    weight, statistics = attention_output(context.job, spec, index)
+    return rank_heads(weight, statistics.heads, group_columns(spec))[1]
 
 
 def taylor(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> tuple[int, ...]:
