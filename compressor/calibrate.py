@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from compressor.errors import CalibrationError
 from compressor.families import TowerSpec
 from compressor.loading import linear_at
+from compressor.massive import MassiveLimit
 from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
 
@@ -77,7 +78,7 @@ def calibrate_layer(
         CalibrationError: the activations are not finite, or do not vary.
     """
     heads, attention_input, ffn_input, ffn_hidden = (Moments(constant=True) for _ in range(4))
-    residual = Energy()
+    residual, limit = Energy(), MassiveLimit()
     attention = spec.attention
     reads_attention = (attention.fused or attention.q) if attention else ""
     paths = [spec.ffn_inputs[0], spec.ffn_output]
@@ -89,6 +90,7 @@ def calibrate_layer(
         stream.write(i, output)
         if not measure:
             continue
+        weights = limit(output, weights)
         ffn_input.add(seen[spec.ffn_inputs[0]], weights)
         ffn_hidden.add(seen[spec.ffn_output], weights)
         if attention is not None:
@@ -122,8 +124,9 @@ def measure_transfer(
     k, v or a gate matters; no formula of the weights alone tells.
     """
     hidden, weights = stream.read(0), stream.weights[0].to(stream.device)
-    weights = weights / weights.sum()
     _, output = look(block, hidden, stream.other(0))
+    weights = MassiveLimit()(output, weights)
+    weights = weights / weights.sum()
     found = []
     for number, path in enumerate(spec.reading):
         reads_attention = path in spec.projections
@@ -156,7 +159,8 @@ def _noise(block: nn.Module, path: str, variance: float, *, seed: int) -> Iterat
 def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
     """Covariance where the linear at `path` has a bias, which takes up the mean; else `E[x x^T]`."""
     gram = moments.gram.cpu()
-    mean, raw = gram[:-1, -1], gram[:-1, :-1].contiguous()
+    total = float(gram[-1, -1])  # the weights' sum: massive positions count less than their own
+    mean, raw = gram[:-1, -1] / total, gram[:-1, :-1] / total
     linear = block.get_submodule(path)
     if getattr(linear, "bias", None) is None:
         return raw

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from compressor.inputs import mixture
 from compressor.job import has_bf16
 from compressor.loading import assemble
+from compressor.massive import massive_weights
 from compressor.recipe import Recipe, Recovery
 from compressor.training import Batch, Batches, all_hidden, task_loss, warmup_cosine
 from compressor.work import Work
@@ -130,9 +131,15 @@ def _loss(student: nn.Module, teacher: nn.Module, batch: Batch, settings: Recove
 
 
 def relative_distance(hidden: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
-    """`E|h - h'|^2 / E|h'|^2` over positions that count; (B, T, D), (B, T, D), (B, T) bool."""
+    """`E|h - h'|^2 / E|h'|^2` over positions that count; (B, T, D), (B, T, D), (B, T) bool.
+
+    Positions with massive activations count less, see `compressor.massive`.
+    """
     told = wanted[counted].float()
-    return (hidden[counted].float() - told).square().sum() / told.square().sum().clamp_min(1e-12)
+    energies = told.square().sum(1)
+    weights = massive_weights(energies, float(energies.median()))
+    gaps = (hidden[counted].float() - told).square().sum(1)
+    return (weights * gaps).sum() / (weights * energies).sum().clamp_min(1e-12)
 
 
 def _save(work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

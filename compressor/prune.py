@@ -28,6 +28,7 @@ from compressor.heads import (
     prune_heads,
 )
 from compressor.loading import FactoredLinear, SharedFactorLinear, linear_at, set_module
+from compressor.massive import MassiveLimit
 from compressor.moments import Moments
 from compressor.plan import PlannedLayer
 from compressor.streams import Stream, look
@@ -55,6 +56,7 @@ class _Pair:
         in_attention, reading = paths[0] in spec.projections, paths[0] in spec.reading
         # Of the original no more is computed than the targets need; of its output, all.
         needed = [paths[0]] if reading else after if in_attention else []
+        limit = MassiveLimit()
         for i in range(len(self.stream)):
             theirs, output = look(
                 self.original, self.original_stream.read(i), self.original_stream.other(i),
@@ -63,14 +65,17 @@ class _Pair:
             hidden = self.stream.read(i)
             seen = [paths[0]] if in_attention else [*after, paths[0]]
             ours, _ = look(self.block, hidden, self.stream.other(i), *seen, stop=True)
+            weights = self.stream.weights[i].to(self.stream.device)
             if reading:
                 with torch.inference_mode():
                     targets = [linear_at(self.original, p)(theirs[paths[0]]) for p in paths]
             elif in_attention:
                 targets = [theirs[spec.ffn_norm] - hidden]
+                weights = limit(theirs[spec.ffn_norm], weights)
             else:
+                weights = limit(output, weights)
                 targets = [output - ours[spec.ffn_norm] if attention else output]
-            yield targets, ours[paths[0]], self.stream.weights[i].to(self.stream.device)
+            yield targets, ours[paths[0]], weights
 
 
 def prune_layer(
