@@ -2,8 +2,8 @@
 
 In large language models and vision transformers a few positions (the first token, registers) carry
 energies ten thousand times those of the rest (Sun et al., 2024, arXiv 2402.17762). The norm in front of
-the next layer divides them away again, but in a mean of squares one of them outweighs all others: beside
-it, whatever the layer loses elsewhere looks like nothing. Such a position counts as if it had `MOST`
+the next layer divides them away again, but in a mean of squares one of them outweighs all others;
+beside it, whatever the layer loses elsewhere is nothing. Such a position counts as if it had `MOST`
 times the typical energy: enough to be kept, too little to drown the rest.
 """
 
@@ -18,7 +18,7 @@ _SAMPLE = 1024  # positions are enough for a median, which sorts
 
 
 def massive_weights(energies: Tensor, typical: float) -> Tensor:
-    """(...,) 1 where a position's energy is under `MOST` times the typical one, else what brings it there.
+    """(...,) 1 where a position has less than `MOST` times the typical energy, else what brings it there.
 
     Where half of the positions have none at all, nothing is typical, and all count.
     """

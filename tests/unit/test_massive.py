@@ -13,8 +13,8 @@ from transformers import AutoProcessor
 
 from compressor.checkpoint import MANIFEST
 from compressor.evaluate.datasets import examples
+from compressor.evaluate.runner import render
 from compressor.heal import relative_distance
-from compressor.inputs import render
 from compressor.job import open_job
 from compressor.massive import MOST, MassiveLimit, massive_weights
 from compressor.pipeline import score
