@@ -18,7 +18,7 @@ _SAMPLE = 1024  # positions are enough for a median, which sorts
 
 
 def massive_weights(energies: Tensor, typical: float) -> Tensor:
-    """(...,) 1 where a position has less than `MOST` times the typical energy, else what brings it there.
+    """(...,) 1 where a position has up to `MOST` times the typical energy, else what brings it there.
 
     Where half of the positions have none at all, nothing is typical, and all count.
     """
