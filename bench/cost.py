@@ -31,7 +31,7 @@ from rich.table import Table
 
 from bench.machine import describe
 from bench.page import markdown, write_results
-from compressor.checkpoint import work_directory
+from compressor.leftovers import work_directory
 
 OUT = Path("runs/bench/cost.json")
 PLACE = Path("runs/bench/cost-models")

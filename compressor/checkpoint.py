@@ -7,12 +7,10 @@ needs neither torch nor transformers, so that the vLLM plugin can read the forma
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compressor.errors import CheckpointError
+from compressor.leftovers import aside, temporary_directory
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
@@ -208,17 +207,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def work_directory(target: Path) -> Path:
-    """Where a compression keeps its pieces while `target` is not there yet."""
-    return target.parent / f".{target.name}.work"
-
-
-def remove_unfinished(target: Path) -> None:
-    """Remove what a killed `writing` of the target left beside it."""
-    for path in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 @contextmanager
 def writing(target: Path) -> Iterator[Path]:
     """A temporary directory that becomes `target` when the block ends without an error.
@@ -234,7 +222,7 @@ def writing(target: Path) -> Iterator[Path]:
             f"{str(target)!r} exists and is not a model written by infoprune; choose another place."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = temporary_directory(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -267,14 +255,13 @@ def _write_manifest(directory: Path) -> None:
 
 def _replace(temporary: Path, target: Path) -> None:
     """Rename `temporary` to `target`; a model that was there is moved aside first, then removed."""
-    aside: Path | None = None
+    before: Path | None = None
     if target.exists():
-        aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
-        target.rename(aside)
+        before = target.rename(aside(target))
     temporary.rename(target)
     _flush(target.parent)
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+    if before is not None:
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

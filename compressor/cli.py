@@ -21,8 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from compressor.checkpoint import read_config, work_directory
+from compressor.checkpoint import read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
+from compressor.leftovers import work_directory
 from compressor.recipe import read_recipe
 from compressor.tables import show
 

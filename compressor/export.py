@@ -27,12 +27,12 @@ from compressor.checkpoint import (
     LayerShape,
     Tower,
     read_config,
-    remove_unfinished,
     write_json,
     writing,
 )
 from compressor.errors import CheckpointError, DiskFullError
 from compressor.families import Family, TowerSpec
+from compressor.leftovers import clear
 from compressor.loading import file_name, is_tied
 from compressor.plan import Plan
 from compressor.report.data import Evidence
@@ -187,7 +187,7 @@ def publish(candidate: Candidate, target: Path, evidence: Evidence) -> None:
     Raises:
         CheckpointError: `target` exists and is not a model of this project, or the disk is full.
     """
-    remove_unfinished(target)
+    clear(target)
     with one_sentence_when_full(target), writing(target) as directory:
         for path in sorted(candidate.directory.iterdir()):
             _link(path, directory / path.name)

@@ -20,13 +20,13 @@ from compressor.checkpoint import (
     read_config,
     sha256_of,
     verify,
-    work_directory,
 )
 from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import state_of
 from compressor.families import Family, TowerSpec, family_of
 from compressor.flops import positions_of
 from compressor.latency.table import LatencyTable
+from compressor.leftovers import work_directory
 from compressor.loading import load
 from compressor.plan import Plan
 from compressor.processor import cpu_flags, multiplies_bf16

@@ -20,7 +20,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from compressor.checkpoint import work_directory
+from compressor.leftovers import work_directory
 
 _FINGERPRINT = "fingerprint.json"
 

@@ -19,6 +19,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from compressor.leftovers import unfinished
 from service.ages import Ages
 from service.jobs.execution import BEAT_EVERY_S
 from service.jobs.queue import enqueue
@@ -52,13 +53,6 @@ def is_abandoned(
     if record.status == "running":
         return silent_s > SILENT_S and seen_s > GRACE_S
     return rq_status is None and seen_s > GRACE_S
-
-
-def owner_of(leftover: str) -> str:
-    """The model that `.NAME.work` or `.NAME.HASH.tmp` belongs to; NAME may have dots of its own."""
-    if leftover.endswith(".work"):
-        return leftover[1:].removesuffix(".work")
-    return leftover[1:].rsplit(".", 2)[0]
 
 
 class Sweeper(threading.Thread):
@@ -133,9 +127,7 @@ class Sweeper(threading.Thread):
 
     def _remove_leftovers(self, going_on: set[str], now: float) -> None:
         """Remove temporary directories of jobs that are over."""
-        models = self._settings.models_dir
-        for path in (*models.glob(".*.tmp"), *models.glob(".*.work")):
-            name = owner_of(path.name)
+        for path, name in unfinished(self._settings.models_dir):
             try:
                 age = abs(now - path.stat().st_mtime)  # the clock may have been set
             except FileNotFoundError:

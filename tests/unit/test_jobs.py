@@ -18,7 +18,7 @@ from service.gateway.compression import event_of
 from service.jobs.execution import Execution, Superseded
 from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecord, JobRecords, JobStatus
-from service.jobs.sweeper import GRACE_S, SILENT_S, is_abandoned, owner_of
+from service.jobs.sweeper import GRACE_S, SILENT_S, is_abandoned
 from service.schemas import parse_compress_request
 
 
@@ -175,8 +175,3 @@ def test_a_good_name_is_kept_and_is_one_directory(name: str) -> None:
     assert asked.name == name
     assert "/" not in name
     assert name not in {".", ".."}
-
-
-@pytest.mark.parametrize("leftover", [".tiny-flops0.5.work", ".tiny-flops0.5.1a2b3c4d.tmp"])
-def test_a_leftover_belongs_to_the_model_it_is_named_after(leftover: str) -> None:
-    assert owner_of(leftover) == "tiny-flops0.5"
