@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ FORMAT_VERSION = 2  # 2: matrices that share an input factor
 ARCHITECTURE_PREFIX = "InfoPrune"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CHUNK_BYTES = 1 << 20
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Tower = Literal["vision", "projector", "language"]
 Layout = Literal["adaptive", "uniform"]
@@ -119,7 +121,11 @@ def read_config(directory: Path) -> dict[str, Any]:
         CheckpointError: there is no directory, no config, or it is not JSON.
     """
     if not directory.is_dir():
-        raise CheckpointError(f"There is no model directory {str(directory)!r}.")
+        hub = f"; is it the hub's? `hf download {directory} --local-dir {directory.name}`"
+        named = bool(_HUB_NAME.fullmatch(str(directory)))
+        raise CheckpointError(
+            f"There is no model directory {str(directory)!r}{hub if named else ''}."
+        )
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{str(directory)!r} has no config.json, so it is not a model.")

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 
+from compressor.bar import ProgressBar
 from compressor.checkpoint import read_config
 from compressor.errors import CheckpointError, CompressorError, RecipeError
 from compressor.leftovers import work_directory
@@ -155,7 +155,7 @@ def errors_in_one_sentence() -> Iterator[None]:
 @contextmanager
 def stage_progress() -> Iterator[StageProgress]:
     """A progress bar on standard error that goes through the stages, with the time left of each."""
-    bar = Progress(
+    bar = ProgressBar(
         SpinnerColumn(),
         TextColumn("{task.description:<10}"),
         BarColumn(),

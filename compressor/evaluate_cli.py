@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from compressor.bar import ProgressBar
 from compressor.cli import errors_in_one_sentence
 from compressor.evaluate.answers import AnswerLog, EvaluationError
 from compressor.evaluate.datasets import Example, examples
@@ -102,7 +103,7 @@ def ask_with_progress(
     side: Served | Local, asked: Mapping[str, Sequence[Example]], log: AnswerLog
 ) -> dict[str, dict[str, list[str]]]:
     """`ask`, with a bar on standard error that knows the time left."""
-    bar = Progress(
+    bar = ProgressBar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -182,7 +182,9 @@ def read_recipe(source: str) -> Recipe:
     is_file = _is_file(path)
     inline = ":" in source and not is_file
     if not inline and not is_file:
-        raise RecipeError(f"There is no recipe file {source!r}.")
+        raise RecipeError(
+            f"There is no recipe file {source!r}; one may be given inline: 'flops: 0.5'."
+        )
     try:
         content = yaml.safe_load(source if inline else path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -13,11 +13,11 @@ import typer
 from compressor.cli import compress, errors_in_one_sentence, report
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
+from service import alias_cli, models_cli
 from service.command import read_settings, service_errors
 from service.keys_cli import app as keys_app
 from service.latency.cli import latency
 from service.register_cli import register_models
-from service.rollout_cli import alias, models
 from service.telemetry import configure_logging
 from service.top.cli import top
 from service.workers.fleet import stop_on_signals
@@ -44,9 +44,9 @@ app.command("evaluate")(evaluate)
 app.command("latency")(latency)
 app.command("report")(report)
 app.command("top")(top)
-models.command("register")(register_models)
-app.add_typer(models, name="models")
-app.add_typer(alias, name="alias")
+models_cli.app.command("register")(register_models)
+app.add_typer(models_cli.app, name="models")
+app.add_typer(alias_cli.app, name="alias")
 
 
 @app.callback(invoke_without_command=True)

@@ -69,7 +69,10 @@ def _sentence(content: bytes, status: int) -> str:
         said = str(json.loads(content)["error"]["message"])
         if status != HTTPStatus.UNAUTHORIZED:
             return said
-        return f"{said.removesuffix('.')}; commands show the one in INFOPRUNE_API_KEY."
+        return (
+            f"{said.removesuffix('.')}; commands send the one in INFOPRUNE_API_KEY, and a service's "
+            "first lies in admin-key in its run directory, by default runs/service."
+        )
     except (ValueError, LookupError, TypeError):
         return f"The gateway answered with status {status}."
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
 from pydantic import ValidationError
 from redis import Redis
+from rich.console import Console
+from rich.table import Table
 
 from service.errors import ServiceError
 from service.operator_errors import SettingsError
 from service.settings import Settings
 from service.store import embedded_url
+
+_NO_LIMIT = 10_000  # characters
 
 
 def read_settings(**defaults: object) -> Settings:
@@ -52,6 +57,22 @@ def connect_store(settings: Settings) -> Redis:
         StoreError: none was named, and none was started in the run directory.
     """
     return Redis.from_url(settings.redis_url or embedded_url(settings.run_dir / "valkey"))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column is never cut: it holds names. Without a terminal, nothing is.
+
+    A terminal that is too narrow gets the other columns' text on more lines.
+    """
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=_NO_LIMIT)
+    table = Table()
+    for number, title in enumerate(header):
+        table.add_column(title, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ class ScopeError(ServiceError):
     code = "insufficient_scope"
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"This API key does not have the scope {scope!r}, which this path needs.")
+        super().__init__(f"This API key does not have the scope {scope!r}, which this needs.")
 
 
 class ForeignOriginError(ServiceError):

@@ -9,10 +9,8 @@ from typing import Annotated, cast
 
 import typer
 from redis.exceptions import RedisError
-from rich.console import Console
-from rich.table import Table
 
-from service.command import connect_store, read_settings, service_errors
+from service.command import connect_store, print_table, read_settings, service_errors
 from service.keys import KeyStore, Scope, write_secret
 from service.operator_errors import SettingsError, StoreError
 
@@ -85,15 +83,19 @@ def bootstrap(
 def list_keys() -> None:
     """All keys, without their secrets."""
     with service_errors():
-        table = Table("id", "name", "scopes", "created", "expires", "a minute", "at one time")
+        rows = []
         for key in _store().list():
             expires = "never" if key.expires is None else _day(key.expires)
             if key.expired(time.time()):
                 expires += " (over)"
             limits = [str(n) if n else "-" for n in (key.requests_per_minute, key.max_concurrent)]
             scopes = " ".join(sorted(key.scopes))
-            table.add_row(key.id, key.name, scopes, _day(key.created), expires, *limits)
-        Console().print(table)
+            rows.append([key.id, key.name, scopes, _day(key.created), expires, *limits])
+        print_table(["id", "name", "scopes", "created", "expires", "a minute", "at one time"], rows)
+        if not rows:
+            settings = read_settings()
+            where = "REDIS_URL" if settings.redis_url else f"the service in {settings.run_dir}"
+            typer.echo(f"No keys in the store of {where}.")
 
 
 @app.command()

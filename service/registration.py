@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from service.errors import ModelInUseError
 from service.registry import Interval, ModelEntry, Registry
 
 _ACCURACY = TypeAdapter(dict[str, Interval])
@@ -23,9 +25,31 @@ def register(registry: Registry, entries: Iterable[ModelEntry]) -> None:
         ModelInUseError: another compressed model has such a name.
     """
     for entry in sorted(entries, key=lambda each: each.variant == "compressed"):
-        base = None if entry.base is None else registry.model(entry.base)
-        found = entry if is_original_of(base, entry) else entry.model_copy(update={"base": None})
-        registry.put_model(named_again(registry.model(entry.name), found))
+        base, found = None if entry.base is None else registry.model(entry.base), entry
+        if base is not None and is_original_of(base, entry):
+            registry.update_model(base.name, partial(with_accuracy_of, compressed=entry))
+        else:
+            found = entry.model_copy(update={"base": None})
+        try:
+            registry.put_model(named_again(registry.model(entry.name), found))
+        except ModelInUseError as error:
+            raise ModelInUseError(
+                f"Another compressed model was registered as {entry.name!r}, after its directory: "
+                "rename the directory, or leave it out, start, and `infoprune models retire` and "
+                "`delete` the model that was there."
+            ) from error
+
+
+def with_accuracy_of(original: ModelEntry, compressed: ModelEntry) -> ModelEntry:
+    """An original's entry with the accuracies that its compressed model's report gives of it. Pure.
+
+    What was measured of the original itself stays.
+    """
+    try:
+        told = _ACCURACY.validate_python((compressed.measured or {})["original"]["accuracy"])
+    except (LookupError, TypeError, ValidationError):
+        return original
+    return original.model_copy(update={"accuracy": {**told, **original.accuracy}})
 
 
 def named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:

@@ -90,7 +90,7 @@ class Supervisor:
         self._environment = {**patient, **os.environ, **settings.to_environment(url)}
         registry = Registry(Redis.from_url(url))
         register(registry, self._models)
-        roots = [Path(entry.path) for entry in self._models]
+        roots = allowed_roots(settings, self._models)
         if settings.auth == "keys":
             self._first_key(KeyStore(Redis.from_url(url)))
         self._manager = WorkerManager(registry, settings, this_machine(), roots=roots)
@@ -158,6 +158,17 @@ class Supervisor:
                 log=self._settings.run_dir / "logs" / f"{service.name}.log",
                 grace_s=self._settings.drain_timeout_s + 5.0,
             )
+
+
+def allowed_roots(settings: Settings, models: Sequence[ModelEntry]) -> list[Path]:
+    """Where the models may lie that are served, besides the settings' roots. Pure.
+
+    The embedded store holds only what commands of its own user registered, and jobs made; a store that
+    others write to may name any path.
+    """
+    if settings.redis_url is None and not settings.model_roots:
+        return [Path("/")]
+    return [Path(entry.path) for entry in models]
 
 
 def lock_directory(directory: Path) -> IO[str]:

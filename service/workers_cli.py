@@ -8,11 +8,9 @@ from typing import Annotated, cast, get_args
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from compressor.cli import errors_in_one_sentence
-from service.command import connect_store, read_settings, service_errors
+from service.command import connect_store, print_table, read_settings, service_errors
 from service.gateway.discovery import served_elsewhere
 from service.operator_errors import SettingsError
 from service.registry import Registry, Variant, WorkerState
@@ -84,11 +82,12 @@ def add(
 def list_workers() -> None:
     """All workers, as the registry has them."""
     with service_errors():
-        table = Table("id", "model", "url", "status", "kept by")
+        rows = []
         for worker in _registry().snapshot().workers:
-            keeper = "this service" if worker.managed else "others"
-            table.add_row(worker.id, worker.model, worker.url, worker.status, keeper)
-        Console().print(table)
+            kept_by = "this service" if worker.managed else "others"
+            state = [worker.status, kept_by, worker.error or ""]
+            rows.append([worker.id, worker.model, worker.url, *state])
+        print_table(["id", "model", "url", "status", "kept by", "error"], rows)
 
 
 @app.command()

@@ -54,6 +54,8 @@ def _parameters(parameters: Any, definitions: Schema) -> Iterator[str]:
             default = each["schema"].get("default", "")
             meaning = one_line(each.get("description", each["schema"].get("description", "")))
             shown = f"`{json.dumps(default)}`" if default not in ("", None) else ""
+            if each.get("required") and each["in"] != "path":
+                shown = "required"
             yield (
                 f"| `{each['name']}` | {each['in']} | {kind(each['schema'], definitions)} "
                 f"| {shown} | {meaning} |"

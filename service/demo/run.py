@@ -14,13 +14,13 @@ import aiohttp
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from compressor.bar import ProgressBar
 from compressor.evaluate.datasets import Example, examples
 from compressor.evaluate.endpoint import chat_request
 from compressor.recipe import Recipe
@@ -123,7 +123,7 @@ async def _session(
     console: Console,
 ) -> dict[str, Any]:
     """What a client does: wait, compress, wait, ask both."""
-    bar = Progress(
+    bar = ProgressBar(
         SpinnerColumn(),
         TextColumn("{task.description:<34}"),
         BarColumn(),
@@ -157,14 +157,16 @@ async def _session(
     return build_report((models[name], models[compressed]), found.sides, found.mean_difference)
 
 
-async def _wait_ready(client: ServiceClient, name: str, settings: Settings, bar: Progress) -> None:
+async def _wait_ready(
+    client: ServiceClient, name: str, settings: Settings, bar: ProgressBar
+) -> None:
     task = bar.add_task(f"start {name}", total=None)
     async for state in client.wait_ready(name, timeout_s=settings.worker_start_timeout_s):
         bar.update(task, description=f"{name}: {state}"[:60])
     bar.update(task, description=f"{name} is served", total=1, completed=1)
 
 
-async def _follow_job(client: ServiceClient, job_id: str, bar: Progress) -> str:
+async def _follow_job(client: ServiceClient, job_id: str, bar: ProgressBar) -> str:
     """Show a job's stages; returns the name of its model."""
     task = bar.add_task("compress: queued", total=100.0)
     name = ""
@@ -185,17 +187,17 @@ def write_report(path: Path, report: dict[str, Any]) -> None:
 
 def _invite(console: Console, settings: Settings, report: dict[str, Any], example: Example) -> None:
     """What to try next."""
-    request = settings.run_dir / "request.json"
+    request = (settings.run_dir / "request.json").resolve()
     body = chat_request(report["compressed"]["model"], example)
     request.write_text(json.dumps(body) + "\n")
     url = settings.gateway_url
     console.print(
-        f"\nReport   {settings.run_dir}/report.json\nModels   {url}/v1/models\n"
-        f"Jobs     {url}/compress\nMetrics  {url}/metrics\nAPI docs {url}/docs\n"
+        f"\nWeb page {url}/: compare, ask both, compress\nTerminal infoprune top --url {url}\n"
+        f"Report   {settings.run_dir}/report.json\nAPI docs {url}/docs\nMetrics  {url}/metrics\n"
         f"\nAsk the compressed model ({example.question!r}):"
     )
     console.print(
-        f"  curl -s {url}/v1/chat/completions -H 'content-type: application/json' -d @{request}",
+        f"  curl -sS {url}/v1/chat/completions -H 'content-type: application/json' -d @{request}",
         soft_wrap=True,
     )
     console.print("\nCtrl-C stops everything.")

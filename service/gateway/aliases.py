@@ -145,7 +145,7 @@ async def promote(request: Request, name: str, body: Promote) -> AliasView:
 @router.post("/{name}/rollback")
 async def roll_back(request: Request, name: str, body: Reason) -> AliasView:
     """End a running canary; where none runs, restore the former targets."""
-    change = partial(changes.roll_back, now=time.time())
+    change = partial(changes.roll_back, why=body.reason, now=time.time())
     return await _change(request, name, change, body.reason, "roll back")
 
 

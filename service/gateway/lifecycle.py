@@ -15,11 +15,20 @@ from service.errors import QueueUnavailableError
 from service.gateway.actor import actor
 from service.gateway.aliases import ChangeList
 from service.gateway.state import Gateway
-from service.registry import ModelEntry
+from service.registry import ModelEntry, WorkerStatus
 from service.rollout.store import RolloutStore
-from service.routing.policy import find_model
+from service.routing.policy import find_model, workers_of
 
 router = APIRouter(prefix="/models", tags=["models"])
+
+
+class WorkerView(BaseModel):
+    """A process that serves the model."""
+
+    status: WorkerStatus
+    restarts: int
+    error: str | None
+    """What keeps it from being ready, or ended it last."""
 
 
 class ModelView(BaseModel):
@@ -31,6 +40,7 @@ class ModelView(BaseModel):
     """That point to it."""
     children: list[str]
     """Models that were compressed from it."""
+    workers: list[WorkerView]
 
 
 class ModelList(BaseModel):
@@ -110,4 +120,8 @@ def _view(gateway: Gateway, entry: ModelEntry) -> ModelView:
         ready=entry.name in snapshot.ready_models,
         aliases=[a.name for a in snapshot.aliases.values() if entry.name in a.models],
         children=[e.name for e in snapshot.models.values() if e.base == entry.name],
+        workers=[
+            WorkerView(status=w.status, restarts=w.restarts, error=w.error)
+            for w in workers_of(snapshot, entry.name)
+        ],
     )

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from compressor.bar import ProgressBar
 from compressor.cli import errors_in_one_sentence
 from compressor.latency.table import Curve, LatencyTable
 from service.settings import Settings
@@ -30,7 +31,7 @@ def latency(
     with errors_in_one_sentence():
         from service.latency.measure import latency_table
 
-        bar = Progress(
+        bar = ProgressBar(
             SpinnerColumn(), TextColumn("measuring"), BarColumn(), TimeElapsedColumn(),
             console=Console(stderr=True),
         )  # fmt: skip

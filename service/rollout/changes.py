@@ -80,14 +80,15 @@ def promote(alias: Alias, model: str, *, now: float) -> Alias:
     )  # fmt: skip
 
 
-def roll_back(alias: Alias, *, now: float) -> Alias:
+def roll_back(alias: Alias, why: str = "", *, now: float) -> Alias:
     """End a running canary; where none runs, go back to the former targets.
 
     Raises:
         AliasStateError: there is nothing to go back to.
     """
     if alias.canary is not None:
-        return end_canary(alias, "stopped", "Rolled back by hand.", now=now)
+        said = f"Rolled back by hand: {why}" if why else "Rolled back by hand."
+        return end_canary(alias, "stopped", said, now=now)
     if not alias.former:
         raise AliasStateError(
             f"The alias {alias.name!r} has no former state; there is nothing to roll back to."
@@ -111,7 +112,9 @@ def start_canary(alias: Alias, candidate: str, rules: CanaryRules, *, now: float
         )
     reference = alias.targets[0].model
     if candidate == reference:
-        raise AliasStateError(f"The model {candidate!r} answers {alias.name!r} already.")
+        raise AliasStateError(
+            f"{candidate!r} is what answers {alias.name!r}; a canary needs another model."
+        )
     if list(rules.steps) != sorted(set(rules.steps)):
         raise AliasStateError("The canary's steps must ascend, such as 1, 5, 25, 50, 100.")
     canary = Canary(

@@ -180,9 +180,11 @@ class RolloutStore:
         def write(pipe: Any) -> ModelEntry:
             entry = unused_model(read_known(pipe), name, "delete")
             if entry.state != "retired":
+                first = (
+                    "retire it first" if entry.state == "active" else "wait until it has drained"
+                )
                 raise ModelInUseError(
-                    f"The model {name!r} is {entry.state}; retire it first, and delete it once it has "
-                    "drained."
+                    f"The model {name!r} is {entry.state}; {first}, then delete it."
                 )
             pipe.multi()
             pipe.hdel(MODELS_KEY, name)

@@ -17,7 +17,7 @@ from service.command import read_settings, service_errors
 from service.errors import ServiceError
 from service.top.reader import Reader
 from service.top.screen import render
-from service.top.view import View, only
+from service.top.view import View, check_names, only
 
 
 def top(
@@ -33,11 +33,16 @@ def top(
     key: Annotated[
         str | None, typer.Option(help="An API key; by default INFOPRUNE_API_KEY.")
     ] = None,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds from look to look.")] = 2.0,
+    interval: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds from look to look, 2; with --once 10, the one look."),
+    ] = None,
     window: Annotated[
         float, typer.Option(min=1.0, help="Seconds that rates and percentiles are taken over.")
     ] = 30.0,
-    once: Annotated[bool, typer.Option("--once", help="One look, an interval long.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="One look, 10 seconds or --interval long.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a look.")] = False,
 ) -> None:
     """Watch how compressed models compare with their originals, live.
@@ -52,7 +57,8 @@ def top(
         settings = read_settings()
         client = GatewayClient(url or settings.gateway_url, api_key=key or settings.api_key)
         reader = Reader(client, window_s=window)
-        watch = Watch(reader, interval, frozenset(model or []), frozenset(alias or []))
+        every_s = interval or (ONCE_S if once else EVERY_S)
+        watch = Watch(reader, every_s, frozenset(model or []), frozenset(alias or []))
         if once:
             _print(watch.look(), as_json=as_json)
         elif as_json or not Console().is_terminal:
@@ -60,6 +66,9 @@ def top(
                 _print(watch.look(), as_json=as_json)
         else:
             _live(watch)
+
+
+EVERY_S, ONCE_S = 2.0, 10.0
 
 
 class Watch:
@@ -79,12 +88,15 @@ class Watch:
         A gateway that was there and is away, for a restart perhaps, is waited for.
 
         Raises:
-            ServiceError: it never answered, or refuses.
+            ServiceError: it never answered, or refuses, or knows no such model or alias.
         """
         time.sleep(self._interval_s)
         try:
             self._reader.scrape()
-            self._last = only(self._reader.view(), self._models, self._aliases)
+            view = self._reader.view()
+            if self._last is None:
+                check_names(view, self._models, self._aliases)
+            self._last = only(view, self._models, self._aliases)
         except ServiceError as error:
             if self._last is None:
                 raise

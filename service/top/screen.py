@@ -20,6 +20,8 @@ def render(view: View) -> RenderableType:
     parts: list[RenderableType] = [_family(view, family) for family in _families(view.models)]
     if not view.models:
         parts.append(Text("No models."))
+    elif not any(row.requests_per_s for row in view.models):
+        parts.append(Text(f"No request ended in these {view.window_s:.0f} s."))
     if view.aliases:
         parts.append(_aliases(view.aliases))
     if view.jobs:
@@ -56,7 +58,7 @@ def _rows() -> Sequence[tuple[str, _Cell, _Ratio]]:
         ("latency, p50", lambda m: _seconds(m.p50_s), lambda r: r.p50_s),
         ("latency, p95", lambda m: _seconds(m.p95_s), lambda r: r.p95_s),
         (
-            "first token, p50",
+            "first token, p50 (streams)",
             lambda m: _seconds(m.first_token_p50_s),
             lambda r: r.first_token_p50_s,
         ),

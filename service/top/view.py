@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from service.errors import AliasNotFoundError, ModelNotFoundError
 from service.top.scrape import Between, Scrape
 
 _CLIENT_LEFT = "499"
@@ -64,7 +65,7 @@ class AliasRow:
 
     alias: str
     targets: Mapping[str, float]
-    """Share of the requests by model."""
+    """Share of the requests by model; the rest goes to the canary."""
     candidate: str | None
     kind: str | None
     """`canary` or `shadow`."""
@@ -201,14 +202,16 @@ def alias_row(view: Mapping[str, Any]) -> AliasRow:
     canary, shadow, last = found["canary"], found["shadow"], found["last_canary"]
     beside = canary or shadow
     total = sum(target["weight"] for target in found["targets"])
+    percent = canary["rules"]["steps"][canary["step"]] if canary else None
+    rest = 1 - (percent or 0) / 100
     agreement = compared and compared["agreement"]
     known = agreement and agreement["value"] is not None
     return AliasRow(
         alias=found["name"],
-        targets={target["model"]: target["weight"] / total for target in found["targets"]},
+        targets={t["model"]: rest * t["weight"] / total for t in found["targets"]},
         candidate=beside and beside["candidate"],
         kind="canary" if canary else "shadow" if shadow else None,
-        percent=canary and canary["rules"]["steps"][canary["step"]],
+        percent=percent,
         step=canary and canary["step"] + 1,
         steps=canary and len(canary["rules"]["steps"]),
         agreement=Accuracy(*(agreement[k] for k in ("value", "low", "high"))) if known else None,
@@ -226,6 +229,25 @@ def job_rows(jobs: Iterable[Mapping[str, Any]], *, ended_since: float) -> tuple[
         for job in jobs
         if job["ended"] is None or job["ended"] >= ended_since
     )
+
+
+def check_names(view: View, models: frozenset[str], aliases: frozenset[str]) -> None:
+    """Check that what shall be shown is there; a model may still be what a job makes. Pure.
+
+    Nothing is said where the key may not see everything.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        AliasNotFoundError: there is no such alias.
+    """
+    if view.notes:
+        return
+    known = [row.model for row in view.models]
+    for name in sorted(models - {*known, *(job.name for job in view.jobs)}):
+        raise ModelNotFoundError(name, known)
+    named = [row.alias for row in view.aliases]
+    for name in sorted(aliases - {*named}):
+        raise AliasNotFoundError(name, named)
 
 
 def only(view: View, models: frozenset[str], aliases: frozenset[str]) -> View:

@@ -180,6 +180,7 @@ class WorkerManager:
             worker.failures = worker.failures.after(now, 0.0)
             worker.error = f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS."
             self._report(worker, "backoff")
+            log.warning("worker not started", model=worker.entry.name, error=worker.error)
             return
         host = self._settings.worker_host
         port = free_port(host)

@@ -74,12 +74,22 @@ def test_one_command_puts_a_candidate_behind_a_new_alias_at_five_percent(pair: s
     alias = document(started.stdout)["alias"]
     assert [t["model"] for t in alias["targets"]] == ["tiny"]
     assert alias["canary"]["rules"]["steps"] == [5.0, 25.0, 50.0, 100.0]
-    assert "canary small at 5 %" in run("show", "prod").stdout
+    shown = run("show", "prod").stdout
+    assert "canary small at 5 %" in shown
+    assert "tiny 95 %" in shown
+    assert "not ready" not in shown
 
     assert run("rollback", "prod", "--why", "slow").exit_code == 0
     assert [c["what"] for c in call("GET", f"{pair}/aliases/prod/history")[1]["data"]] == [
         "roll back", "canary small",
     ]  # fmt: skip
+
+
+def test_who_starts_a_canary_of_a_model_that_cannot_be_asked_is_told(pair: str) -> None:
+    arguments = ["canary", "prod", "asleep", "--original", "tiny", "--url", pair]
+    started = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["alias", *arguments])
+    assert started.exit_code == 0, started.output
+    assert "asleep is not ready: " in started.stdout
 
 
 def test_an_alias_that_others_answer_gets_no_canary_by_mistake(pair: str) -> None:

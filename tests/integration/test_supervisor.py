@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from service.operator_errors import PortInUseError, RunDirectoryInUseError
-from service.supervisor import check_port, lock_directory
+from service.settings import Settings
+from service.supervisor import allowed_roots, check_port, lock_directory
 from service.workers.manager import free_port
 from tests.support.random_vlm import write_random_llava
+from tests.support.registry import model
 from tests.support.servers import ROOT, answers, wait_until
 
 
@@ -33,6 +35,15 @@ def test_one_supervisor_a_run_directory(tmp_path: Path) -> None:
     with lock_directory(tmp_path), pytest.raises(RunDirectoryInUseError, match="INFOPRUNE_RUN_DIR"):
         lock_directory(tmp_path)
     lock_directory(tmp_path).close()
+
+
+def test_models_of_an_own_store_may_lie_anywhere_and_those_of_a_shared_one_may_not() -> None:
+    named = [model("tiny", path="/models/tiny")]
+    settings = Settings(redis_url=None)
+    assert allowed_roots(settings, named) == [Path("/")]
+    for changed in ({"redis_url": "redis://elsewhere:6379/0"}, {"model_roots": (Path("/models"),)}):
+        found = allowed_roots(settings.model_copy(update=changed), named)
+        assert found == [Path("/models/tiny")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -100,6 +100,10 @@ def test_once_prints_tables_and_json_is_one_object(pair: str) -> None:
     assert models_of(pair) == {"tiny", "asleep", "small"}
     assert models_of(pair, "--alias", "prod") == {"tiny", "small"}
 
+    missing = top("--url", pair, "--once", "--interval", "0.1", "--alias", "prd")
+    assert missing.exit_code == 1
+    assert "The alias 'prd' does not exist; aliases: prod;" in missing.output
+
 
 def models_of(url: str, *options: str) -> set[str]:
     """The models of the one object; the gateway of these tests logs to the same output."""

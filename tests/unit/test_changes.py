@@ -70,6 +70,12 @@ def test_rolling_back_a_running_canary_ends_it_and_changes_no_target() -> None:
     assert (back.last_canary.outcome, back.last_canary.percent) == ("stopped", 25.0)
 
 
+def test_why_a_canary_was_rolled_back_is_kept_with_it() -> None:
+    back = changes.roll_back(climbing(2), "too slow", now=9.0)
+    assert back.last_canary is not None
+    assert back.last_canary.reason == "Rolled back by hand: too slow"
+
+
 def test_a_step_counts_its_own_answers() -> None:
     found = changes.climb(climbing(), answers=345, now=7.0)
     assert found.canary is not None
@@ -94,7 +100,7 @@ def test_nothing_else_changes_while_a_canary_runs(change: object) -> None:
 def test_a_canary_needs_one_reference_another_candidate_and_ascending_steps() -> None:
     with pytest.raises(AliasStateError, match="has 2 targets"):
         changes.start_canary(alias("prod", a=1, b=1), "c", RULES, now=1.0)
-    with pytest.raises(AliasStateError, match="'a' answers 'prod' already"):
+    with pytest.raises(AliasStateError, match="'a' is what answers 'prod'"):
         changes.start_canary(alias("prod", a=1), "a", RULES, now=1.0)
     with pytest.raises(AliasStateError, match="must ascend"):
         changes.start_canary(alias("prod", a=1), "b", CanaryRules(steps=(5, 1)), now=1.0)

@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from service.registration import is_original_of, named_again, with_lineage
-from service.registry import ModelEntry
+from service.registration import (
+    is_original_of,
+    named_again,
+    with_accuracy_of,
+    with_lineage,
+)
+from service.registry import Interval, ModelEntry
 from tests.support.registry import model
 
 INTERVAL = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 100}
@@ -50,6 +55,16 @@ def test_an_original_is_told_by_its_parameters(tmp_path: Path) -> None:
     assert not is_original_of(model("big", params=11), small)
     assert not is_original_of(model("big", params=10, variant="compressed"), small)
     assert not is_original_of(None, small)
+
+
+def test_a_report_tells_of_its_original_what_was_not_measured_of_it(tmp_path: Path) -> None:
+    told = {"easy-vqa": INTERVAL, "drawn-text": INTERVAL}
+    small = with_lineage(checkpoint(tmp_path, original={"params": 10, "accuracy": told}))
+    own = Interval(value=0.95, low=0.9, high=1.0, n=3000)
+    big = model("big", params=10).model_copy(update={"accuracy": {"easy-vqa": own}})
+    found = with_accuracy_of(big, small)
+    assert found.accuracy == {"easy-vqa": own, "drawn-text": Interval(**INTERVAL)}
+    assert with_accuracy_of(big, small.model_copy(update={"measured": None})) == big
 
 
 def test_the_same_weights_named_again_keep_what_was_known(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from service.errors import AliasNotFoundError, ModelNotFoundError
 from service.rollout.records import Shadow
 from service.top.scrape import Between, read
 from service.top.screen import render
-from service.top.view import View, alias_row, job_rows, model_rows, only, ratios_of
+from service.top.view import View, alias_row, check_names, job_rows, model_rows, only, ratios_of
 from tests.support.registry import alias, canary
 
 MODELS: list[dict[str, Any]] = [
@@ -109,6 +111,7 @@ def test_an_alias_shows_its_canary_or_shadow(view: View) -> None:
     assert shadowed.agreement.low == 0.9
     assert (running.kind, running.percent, running.step, running.steps) == ("canary", 5.0, 2, 5)
     assert (running.agreement, running.next) == (None, "hold: 12 of 200 answers")
+    assert running.targets == {"other": 0.95}, "what does not go to the canary"
 
 
 def test_jobs_that_ended_long_ago_are_not_shown(view: View) -> None:
@@ -131,6 +134,26 @@ def test_a_filter_keeps_what_is_compared_with(
 ) -> None:
     found = only(view, frozenset(models), frozenset(aliases))
     assert [row.model for row in found.models] == shown
+
+
+def test_what_is_not_there_is_said_but_what_a_job_makes_may_be_asked_for(view: View) -> None:
+    check_names(view, frozenset({"small", "small-2"}), frozenset({"prod"}))
+    with pytest.raises(
+        ModelNotFoundError, match="'smal' does not exist; models: big, small, other"
+    ):
+        check_names(view, frozenset({"smal"}), frozenset())
+    with pytest.raises(AliasNotFoundError, match="'prd' does not exist; aliases: prod, test"):
+        check_names(view, frozenset(), frozenset({"prd"}))
+    check_names(
+        replace(view, notes=("This key sees no aliases.",)), frozenset(), frozenset({"prd"})
+    )
+
+
+def test_a_look_at_nothing_says_so(view: View) -> None:
+    quiet = tuple(replace(row, requests_per_s=0.0) for row in view.models)
+    out = io.StringIO()
+    Console(file=out, width=160).print(render(replace(view, models=quiet)))
+    assert "No request ended in these 10 s." in out.getvalue()
 
 
 def test_the_screen_says_all_of_it(view: View) -> None:
