@@ -36,6 +36,7 @@ from service.gateway.sse import COMPLETION, UsageFilter, looks_like_events
 from service.gateway.state import Gateway
 from service.gateway.trail import trail_of
 from service.routing.aliases import choose_model
+from service.telemetry.catalogue import RetryReason
 
 log = structlog.get_logger()
 MAX_ATTEMPTS = 4
@@ -57,9 +58,10 @@ class _Reply:
 class _RetryError(Exception):
     """An attempt failed before the client got a byte; `cause` is what it gets if no other helps."""
 
-    def __init__(self, cause: ServiceError | _Reply, reason: str) -> None:
+    def __init__(self, cause: ServiceError | _Reply, reason: RetryReason) -> None:
         super().__init__(reason)
-        self.cause, self.reason = cause, reason
+        self.cause = cause
+        self.reason: RetryReason = reason
 
 
 class Inference:
@@ -217,8 +219,8 @@ class Inference:
                 slot.failed(loop.time())  # of an ejected one the probes have judged already
             if call.sent:
                 raise  # the client hears of it above
-            reason = call.resume()
-            raise _RetryError(exchange.broken(), str(reason)) from None
+            why = call.resume()
+            raise _RetryError(exchange.broken(), "stall" if why == "stall" else "ejected") from None
         finally:
             call.quiet_until = NEVER
             if connection is not None:

@@ -7,6 +7,7 @@ Label values come from the registry, or from sets in the code: none is a client'
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from service.telemetry.buckets import (
     FIRST_TOKEN_BUCKETS,
@@ -97,10 +98,12 @@ EJECTIONS = Spec(
     "infoprune_worker_ejections", "counter",
     "Workers taken out because they did not answer probes, or refused a connection.", _MODEL,
 )  # fmt: skip
+RetryReason = Literal["refused", "broke_off", "saturated", "inner_error", "stall", "ejected"]
+RETRY_REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 RETRIES = Spec(
     "infoprune_retries", "counter",
-    "Attempts at a worker that another one had to make good, by reason: refused, broke_off, "
-    "saturated, inner_error, stall or ejected.",
+    f"Attempts at a worker that another one had to make good, by reason: "
+    f"{', '.join(RETRY_REASONS[:-1])} or {RETRY_REASONS[-1]}.",
     (*_MODEL, "reason"),
 )  # fmt: skip
 BREAKER_OPENINGS = Spec(

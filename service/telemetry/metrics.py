@@ -40,6 +40,11 @@ class Series:
         self.first_token = metrics.first_token.labels(*self.labels)
         self.per_token = metrics.per_token.labels(*self.labels)
         self.queue_time = metrics.queue_time.labels(*self.labels)
+        # There from the start: the first event of a series that begins with it is in no rate.
+        metrics.ejections.labels(*self.labels)
+        metrics.breaker_openings.labels(*self.labels)
+        for reason in c.RETRY_REASONS:
+            metrics.retries.labels(*self.labels, reason)
 
     def count_success(self, usage: TokenCounts | None) -> None:
         """Count an answered request and its tokens."""
@@ -73,7 +78,7 @@ class Series:
         """Count a client that left before its answer."""
         self._metrics.requests.labels(*self.labels, "499").inc()
 
-    def count_retry(self, reason: str) -> None:
+    def count_retry(self, reason: c.RetryReason) -> None:
         """Count an attempt at a worker that another had to make good."""
         self._metrics.retries.labels(*self.labels, reason).inc()
 

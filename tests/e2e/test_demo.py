@@ -36,9 +36,8 @@ from tests.support.servers import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
-# What takes a graphics card, a second worker of a model to turn to, or one that fails and stays.
-# tests/integration/test_dashboards.py asks for these.
-ABSENT = ("infoprune_worker_gpu_", "infoprune_retries_", "infoprune_breaker_openings_")
+# What takes a graphics card; tests/integration/test_dashboards.py asks for these.
+ABSENT = ("infoprune_worker_gpu_",)
 REQUEST_ID = "one-request-of-the-demo"
 JSON = {"content-type": "application/json"}
 SHOWN = [q for q in panel_queries() if not any(metric in q.expr for metric in ABSENT)]
