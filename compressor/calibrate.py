@@ -23,6 +23,7 @@ from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
 
 _PROBE = 0.02
+_ROWS = 1024  # of a matrix in float64 at a time
 _CONSTANT = 1e-10
 """Share of the second moment under which a variance is rounding: float32 has 1e-14."""
 
@@ -100,6 +101,7 @@ def calibrate_layer(
     if not measure:
         return None
     nothing = torch.zeros(0, 0)
+    # Each moment's own matrix is freed once its covariance is made of it.
     found = LayerStatistics(
         heads=second_moment(heads, block, attention.o) if attention else nothing,
         attention_input=second_moment(attention_input, block, reads_attention)
@@ -131,8 +133,9 @@ def measure_transfer(
     for number, path in enumerate(spec.reading):
         reads_attention = path in spec.projections
         covariance = statistics.attention_input if reads_attention else statistics.ffn_input
-        weight = linear_at(block, path).weight.data.cpu().double()
-        energy = float(((weight @ covariance) * weight).sum())
+        weight = linear_at(block, path).weight.data.cpu()
+        parts = (rows.double() for rows in weight.split(_ROWS))
+        energy = sum(float(((rows @ covariance) * rows).sum()) for rows in parts)
         with _noise(block, path, _PROBE * energy / len(weight), seed=number):
             _, disturbed = look(block, hidden, stream.other(0))
         change = (disturbed - output).reshape(-1, output.shape[-1]).double().square().sum(1)
@@ -158,9 +161,11 @@ def _noise(block: nn.Module, path: str, variance: float, *, seed: int) -> Iterat
 
 def second_moment(moments: Moments, block: nn.Module, path: str) -> Tensor:
     """Covariance where the linear at `path` has a bias, which takes up the mean; else `E[x x^T]`."""
-    gram = moments.gram.cpu()
+    gram = moments.take_gram().cpu()
     total = float(gram[-1, -1])  # the weights' sum: massive positions count less than their own
-    mean, raw = gram[:-1, -1] / total, gram[:-1, :-1] / total
+    mean, raw = gram[:-1, -1] / total, gram[:-1, :-1].contiguous()
+    del gram
+    raw.div_(total)
     linear = block.get_submodule(path)
     if getattr(linear, "bias", None) is None:
         return raw

@@ -54,6 +54,11 @@ class Moments:
             gram[rows.stop :, rows] = gram[rows, rows.stop :].T
         return gram
 
+    def take_gram(self) -> Tensor:
+        """`gram`, which is then no more held here."""
+        gram, self._upper = self.gram, torch.zeros(0)
+        return gram
+
 
 def _blocks(size: int) -> Iterator[slice]:
     for start in range(0, size, _BLOCK):

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from compressor.calibrate import LayerStatistics, calibrate_layer
 from compressor.checkpoint import Tower
 from compressor.errors import CompressorError, DiskFullError
 from compressor.evaluate.metrics import Interval
@@ -22,7 +21,6 @@ from compressor.export import (
     has_candidate,
     one_sentence_when_full,
     publish,
-    stored_dtype,
     write_candidate,
     write_healed,
 )
@@ -39,18 +37,16 @@ from compressor.job import (
     passed_piece,
     pruned_piece,
     scores_piece,
-    statistics_piece,
 )
-from compressor.loading import distinct, linear_at
+from compressor.layers import calibrate_one, prune_one, score_one
 from compressor.measure import drop_on_validation
 from compressor.meter import Meter, both
 from compressor.outcome import count_flops, evaluate, gather
-from compressor.plan import Plan, PlannedLayer
+from compressor.plan import Plan
 from compressor.planning import make
-from compressor.prune import prune_layer, run_both
 from compressor.recipe import Recipe
 from compressor.report.data import DryRun, Report
-from compressor.scoring import LayerScores, score_layer
+from compressor.scoring import LayerScores
 from compressor.search import SEARCH, TryProgress, bisect
 from compressor.streams import Stream
 from compressor.work import Work
@@ -163,16 +159,10 @@ def calibrate(job: Job) -> None:
     total, done = sum(spec.used_layers for spec in job.specs), 0
     upstream: list[tuple[TowerSpec, Stream]] = []
     for spec in job.specs:
-        measured = spec.name in job.recipe.towers
         first = job.work.finished(passed_piece(spec, i) for i in range(spec.used_layers))
         stream = _enter(job, job.work, "calibrate", spec, upstream, first)
         for index in range(first, spec.used_layers):
-            block = job.model.block(spec, index)
-            found = calibrate_layer(block, spec, stream, measure=measured)
-            if found is not None:
-                job.work.save_tensors(statistics_piece(spec, index), found.tensors())
-            job.work.save_json(passed_piece(spec, index), True)
-            stream.advance()
+            calibrate_one(job, spec, index, stream)
             job.progress("calibrate", (done + index + 1) / total)
         done += spec.used_layers
         upstream.append((spec, stream))
@@ -209,17 +199,7 @@ def score(job: Job) -> dict[Tower, list[LayerScores]]:
     scores: dict[Tower, list[LayerScores]] = {}
     for done, (spec, index) in enumerate(wanted, start=1):
         if not job.work.has(scores_piece(spec, index)):
-            statistics = LayerStatistics.of_tensors(
-                {
-                    k: v.to(job.device)
-                    for k, v in job.work.load_tensors(statistics_piece(spec, index)).items()
-                }
-            )
-            block = job.model.block(spec, index)
-            paths = (*spec.projections, *spec.matrices)
-            matrices = {path: linear_at(block, path).weight.data for path in paths}
-            found = score_layer(matrices, statistics, spec)
-            job.work.save_json(scores_piece(spec, index), found.to_json())
+            score_one(job, spec, index)
         content = job.work.load_json(scores_piece(spec, index))
         scores.setdefault(spec.name, []).append(LayerScores.of_json(content))
         job.progress("score", done / len(wanted))
@@ -255,7 +235,6 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
 
 def prune(job: Job, plan: Plan, work: Work) -> Candidate:
     """The compressed model's weights: heads cut, FFNs factored or narrowed, what is left fitted."""
-    dtype = stored_dtype(job.config)
     total, done = sum(spec.used_layers for spec in job.specs), 0
     upstream: tuple[list[tuple[TowerSpec, Stream]], ...] = ([], [])
     for spec in job.specs:
@@ -266,18 +245,7 @@ def prune(job: Job, plan: Plan, work: Work) -> Candidate:
             for name, behind in zip(("original", "compressed"), upstream, strict=True)
         ]
         for index in range(first, spec.used_layers):
-            original = job.model.block(spec, index)
-            planned = layers[index] if layers else PlannedLayer(**spec.dense_layer().model_dump())
-            block = prune_layer(
-                original, spec, planned, streams[0], streams[1], ridge=job.recipe.ridge
-            )
-            run_both(original, block, streams[0], streams[1])
-            kept = block.state_dict() if layers else {}
-            work.save_tensors(
-                pruned_piece(spec, index), {k: kept[k].to("cpu", dtype) for k in distinct(kept)}
-            )
-            for stream in streams:
-                stream.advance()
+            prune_one(job, work, spec, index, layers[index] if layers else None, streams)
             job.progress("prune", (done + index + 1) / total)
         done += spec.used_layers
         for behind, stream in zip(upstream, streams, strict=True):

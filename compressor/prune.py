@@ -207,14 +207,19 @@ class _Fitted:
         """Of the inputs around their mean where there is a bias: with one, the mean costs no rank."""
         if self.bias is None:
             return self.gram
-        mean = self.gram[:-1, -1]
-        return self.gram[:-1, :-1].addr(mean, mean, alpha=-1)
+        mean = self._mean
+        return self.gram[:-1, :-1].addr(mean, mean, alpha=-float(self.gram[-1, -1]))
 
     def bias_beside(self, product: Tensor) -> Tensor | None:
         """The bias that absorbs what a factored matrix, `product`, does to the mean."""
         if self.bias is None:
             return None
-        return self.bias + (self.weight - product) @ self.gram[:-1, -1]
+        return self.bias + (self.weight - product) @ self._mean
+
+    @property
+    def _mean(self) -> Tensor:
+        """Of the inputs; the weights' sum, in the corner, is below 1 where positions are massive."""
+        return self.gram[:-1, -1] / self.gram[-1, -1]
 
     def linear(self, rank: int | None) -> nn.Module:
         """The layer, at a rank."""
