@@ -34,9 +34,9 @@ def score_one(job: Job, spec: TowerSpec, index: int) -> None:
     """Score a layer by its statistics."""
     tensors = job.work.load_tensors(statistics_piece(spec, index))
     statistics = LayerStatistics.of_tensors({k: v.to(job.device) for k, v in tensors.items()})
-    block = job.model.block(spec, index)
+    block = spec.blocks(job.model.model)[index]  # as it is in the file: scoring computes in float64
     paths = (*spec.projections, *spec.matrices)
-    matrices = {path: linear_at(block, path).weight.data for path in paths}
+    matrices = {path: linear_at(block, path).weight.data.to(job.device) for path in paths}
     found = score_layer(matrices, statistics, spec)
     job.work.save_json(scores_piece(spec, index), found.to_json())
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from compressor.allocator import free_at_once
 from compressor.checkpoint import Tower
 from compressor.errors import CompressorError, DiskFullError
 from compressor.evaluate.metrics import Interval
@@ -125,6 +126,7 @@ def _opened(
     measure_latency: MeasureLatency | None,
 ) -> Iterator[Job]:
     """A job; a failure leaves nothing of it, but where a full disk stopped it its pieces stay."""
+    free_at_once()
     with one_sentence_when_full(out):
         job = open_job(
             source, recipe, out, plan=plan, progress=progress, measure_latency=measure_latency
