@@ -10,7 +10,7 @@ _LARGE_BYTES = 4 << 20
 
 
 def free_at_once() -> None:
-    """Let glibc map each large buffer by itself, for the rest of this process; no other library is asked.
+    """Let glibc map each large buffer by itself, for the rest of this process; elsewhere do nothing.
 
     By default it does so from 32 MB on only, once buffers of that size have come and gone: smaller ones
     lie in heaps that stay as large as they ever were. Of a layer with 5632 neurons half a gigabyte was
