@@ -16,6 +16,5 @@ def free_at_once() -> None:
     lie in heaps that stay as large as they ever were. Of a layer with 5632 neurons half a gigabyte was
     kept so, onto which the next layer's buffers, of other sizes, were piled.
     """
-    libc = ctypes.CDLL(None)
-    if sys.platform == "linux" and hasattr(libc, "mallopt"):
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

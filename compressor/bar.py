@@ -16,7 +16,8 @@ LINE_EVERY_S = 30.0
 class ProgressBar(Progress):
     """rich's progress bar; lines where its console is no terminal.
 
-    A line comes when a task begins or ends, when it is called something new, and every half a minute.
+    A line comes at a task's first update and last, when it is called something new, and every half a
+    minute.
     """
 
     def __init__(
@@ -48,4 +49,4 @@ class ProgressBar(Progress):
             parts.append(f"{task.percentage:.0f} %")
         if task.time_remaining and not task.finished:
             parts.append(f"{timedelta(seconds=round(task.time_remaining))} left")
-        self.console.print(", ".join(parts), highlight=False, soft_wrap=True)
+        self.console.print(", ".join(parts), highlight=False, markup=False, soft_wrap=True)

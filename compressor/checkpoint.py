@@ -122,7 +122,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     if not directory.is_dir():
         hub = f"; is it the hub's? `hf download {directory} --local-dir {directory.name}`"
-        named = bool(_HUB_NAME.fullmatch(str(directory)))
+        named = bool(_HUB_NAME.fullmatch(str(directory))) and not directory.parent.exists()
         raise CheckpointError(
             f"There is no model directory {str(directory)!r}{hub if named else ''}."
         )
@@ -267,6 +267,7 @@ def _replace(temporary: Path, target: Path) -> None:
     temporary.rename(target)
     _flush(target.parent)
     if before is not None:
+        (before / MANIFEST).unlink(missing_ok=True)  # half of it is not to be taken for a model
         shutil.rmtree(before, ignore_errors=True)
 
 

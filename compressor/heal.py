@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compressor.inputs import mixture
 from compressor.job import has_bf16
 from compressor.loading import assemble
-from compressor.massive import massive_weights
+from compressor.massive import massive_weights, usual_energy
 from compressor.recipe import Recipe, Recovery
 from compressor.training import Batch, Batches, all_hidden, task_loss, warmup_cosine
 from compressor.work import Work
@@ -137,7 +137,7 @@ def relative_distance(hidden: Tensor, wanted: Tensor, counted: Tensor) -> Tensor
     """
     told = wanted[counted].float()
     energies = told.square().sum(1)
-    weights = massive_weights(energies, float(energies.median()))
+    weights = massive_weights(energies, usual_energy(energies, torch.ones_like(energies)))
     gaps = (hidden[counted].float() - told).square().sum(1)
     return (weights * gaps).sum() / (weights * energies).sum().clamp_min(1e-12)
 

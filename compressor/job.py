@@ -40,6 +40,8 @@ STAGES: tuple[Stage, ...] = (
 )  # fmt: skip
 _READ_SUFFIXES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
 """Of the files of a model directory that a compression reads."""
+_PIECES = 2
+"""Of what the pieces mean; 2: massive positions count less."""
 _BATCH_ELEMENTS = 1 << 23
 """32 MB in float32: a layer has a handful of such activations at once."""
 Progress = Callable[[Stage, float], None]
@@ -154,6 +156,7 @@ def fingerprint_of(source: Path, recipe: Recipe, plan: Plan | None) -> dict[str,
     names = dict.fromkeys((*recipe.calibration.datasets, *recipe.evaluation.datasets))
     return {
         "version": version("infoprune"),
+        "pieces": _PIECES,
         "recipe": recipe.model_dump(mode="json"),
         "plan": plan.sha256 if plan else None,
         "model": {

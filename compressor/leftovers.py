@@ -37,14 +37,21 @@ def unfinished(place: Path) -> Iterator[tuple[Path, str]]:
         yield path, path.name[1:].rsplit(".", 2)[0]
 
 
+def restore(target: Path, marker: str) -> None:
+    """Bring back a model that was moved aside by a writer who was killed before another took its place.
+
+    Args:
+        target: where it was; nothing happens where something is.
+        marker: a file that it has while it is whole.
+    """
+    whole = [path for path in _left(target, "old") if (path / marker).is_file()]
+    if whole and not target.exists():
+        max(whole, key=lambda path: path.stat().st_mtime).rename(target)
+
+
 def clear(target: Path) -> None:
-    """Remove what a killed writer of the target left; a model that it had moved aside comes back."""
-    for path in _left(target, "old"):
-        if target.exists():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.rename(target)
-    for path in _left(target, "tmp"):
+    """Remove what killed writers of the target left."""
+    for path in (*_left(target, "old"), *_left(target, "tmp")):
         shutil.rmtree(path, ignore_errors=True)
 
 

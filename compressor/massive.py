@@ -4,7 +4,7 @@ In large language models and vision transformers a few positions (the first toke
 energies ten thousand times those of the rest (Sun et al., 2024, arXiv 2402.17762). The norm in front of
 the next layer divides them away again, but in a mean of squares one of them outweighs all others;
 beside it, whatever the layer loses elsewhere is nothing. Such a position counts as if it had `MOST`
-times the typical energy: enough to be kept, too little to drown the rest.
+times the energy that is usual: enough to be kept, too little to drown the rest.
 """
 
 from __future__ import annotations
@@ -12,35 +12,56 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MOST = 128.0
-"""Times the median energy: the widest spread in the bundled model, behind its first layer, is 114."""
-_SAMPLE = 1024  # positions are enough for a median, which sorts
+MOST = 32.0
+"""Times the usual energy."""
+USUAL = 0.95
+"""The weighted quantile of energies that is usual. Only what is rarer may be massive: text in a picture
+that is nearly all background is not."""
+_SAMPLE = 1024  # positions are enough for quantiles, which sort
 
 
-def massive_weights(energies: Tensor, typical: float) -> Tensor:
-    """(...,) 1 where a position has up to `MOST` times the typical energy, else what brings it there.
+def massive_weights(energies: Tensor, usual: float) -> Tensor:
+    """(...,) 1 where a position has up to `MOST` times the usual energy, else what brings it there.
 
-    Where half of the positions have none at all, nothing is typical, and all count.
+    All count where none is usual. Energies that are not finite stay, for checks to find.
     """
-    if not typical > 0:
+    if not usual > 0:
         return torch.ones_like(energies)
-    return (MOST * typical / energies.clamp_min(1e-30)).clamp_max(1.0)
+    weights = (MOST * usual / energies.clamp_min(1e-30)).clamp_max(1.0)
+    return torch.where(energies.isfinite(), weights, 1.0)
+
+
+def usual_energy(energies: Tensor, weights: Tensor) -> float:
+    """The weighted `USUAL` quantile of (n,) energies; nan where there are none."""
+    if not len(energies):
+        return float("nan")
+    sorted_, order = energies.sort()
+    reached = weights[order].double().cumsum(0)
+    index = int(torch.searchsorted(reached, USUAL * reached[-1]))
+    return float(sorted_[min(index, len(sorted_) - 1)])
 
 
 class MassiveLimit:
-    """Weights of positions of a stream; what is typical is read off the first batch."""
+    """Weights of positions of a stream; what is usual is read off the first batch."""
 
     def __init__(self) -> None:
         self._centre: Tensor | None = None
-        self._typical = 0.0
+        self._usual = 0.0
 
     def __call__(self, stream: Tensor, weights: Tensor) -> Tensor:
         """(rows,) the weights with massive positions counted less; stream (..., D), weights (rows,)."""
         x = stream.reshape(-1, stream.shape[-1]).float()
         if self._centre is None:
-            used = x[weights > 0]
-            used = used[:: max(1, len(used) // _SAMPLE)]
-            # Medians, as means are of the very positions that are looked for.
-            self._centre = used.median(0).values
-            self._typical = float((used - self._centre).square().sum(1).median())
-        return weights * massive_weights((x - self._centre).square().sum(1), self._typical)
+            chosen = _sample(weights > 0)
+            # A median, as means are of the very positions that are looked for.
+            self._centre = x[chosen].median(0).values
+            energies = (x[chosen] - self._centre).square().sum(1)
+            self._usual = usual_energy(energies, weights[chosen])
+        return weights * massive_weights((x - self._centre).square().sum(1), self._usual)
+
+
+def _sample(used: Tensor) -> Tensor:
+    """Indices of some positions that count, always the same; a stride would follow the patches."""
+    found = used.nonzero()[:, 0]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
+    return found[order[:_SAMPLE].to(found.device)]

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from compressor.allocator import free_at_once
-from compressor.checkpoint import Tower
+from compressor.checkpoint import MANIFEST, Tower
 from compressor.errors import CompressorError, DiskFullError
 from compressor.evaluate.metrics import Interval
 from compressor.export import (
@@ -40,6 +40,7 @@ from compressor.job import (
     scores_piece,
 )
 from compressor.layers import calibrate_one, prune_one, score_one
+from compressor.leftovers import restore
 from compressor.measure import drop_on_validation
 from compressor.meter import Meter, both
 from compressor.outcome import count_flops, evaluate, gather
@@ -80,6 +81,7 @@ def compress(
         CompressorError: one sentence on what is wrong; nothing is left at `out`.
     """
     source, out, meter = Path(source), Path(out), Meter()
+    restore(out, MANIFEST)
     check_target(out, overwrite=overwrite or is_finished(source, recipe, out, plan))
     with _opened(
         source, recipe, out, plan=plan, progress=both(meter, progress),

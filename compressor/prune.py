@@ -195,7 +195,7 @@ def _moments(
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class Fitted:
     """What least squares found for a linear."""
 
     weight: Tensor
@@ -234,7 +234,7 @@ class _Fitted:
         return layer
 
 
-def _least_squares(pair: _Pair, path: str, moments: Moments) -> _Fitted:
+def _least_squares(pair: _Pair, path: str, moments: Moments) -> Fitted:
     """The weights that fit the moments."""
     linear = linear_at(pair.block, path)
     prior = linear.weight.data.double()
@@ -243,5 +243,5 @@ def _least_squares(pair: _Pair, path: str, moments: Moments) -> _Fitted:
     gram = moments.gram
     found = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
     if moments.constant:
-        return _Fitted(found[:, :-1], found[:, -1], gram)
-    return _Fitted(found, None, gram)
+        return Fitted(found[:, :-1], found[:, -1], gram)
+    return Fitted(found, None, gram)

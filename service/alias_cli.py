@@ -9,7 +9,7 @@ import typer
 
 from service.command import service_errors
 from service.errors import ServiceError
-from service.gateway_cli import AsJson, Url, Why, call, say, show, show_history
+from service.gateway_cli import AsJson, Url, Why, call, client, say, show, show_history
 from service.models_cli import why_not_ready
 from service.rollout.records import CanaryRules
 
@@ -172,9 +172,7 @@ def _rule(text: str) -> tuple[str, float | list[float]]:
 def _show_view(url: str | None, view: Any, as_json: bool) -> None:
     found, comparison = view["alias"], view["comparison"]
     beside = found["canary"] or found["shadow"]
-    waits = None
-    if beside is not None and not as_json:
-        waits = why_not_ready(call(url, "GET", f"/models/{quote(beside['candidate'])}"))
+    waits = None if beside is None or as_json else _why_it_waits(url, beside["candidate"])
     rows = [["targets", _targets(found)], ["beside", _beside(found)]]
     if comparison is not None:
         if not _beside(found):
@@ -187,6 +185,14 @@ def _show_view(url: str | None, view: Any, as_json: bool) -> None:
         ended = f"{last['candidate']} {last['outcome']} at {last['percent']:g} %: {last['reason']}"
         rows.append(["last canary", ended])
     show(view, as_json, ["", found["name"]], rows, *([waits] if waits else []))
+
+
+def _why_it_waits(url: str | None, candidate: str) -> str | None:
+    """Why a candidate cannot be asked. The change was made: no error of this question may hide it."""
+    try:
+        return why_not_ready(client(url).call("GET", f"/models/{quote(candidate)}"))
+    except ServiceError:
+        return None
 
 
 def _targets(found: Any) -> str:

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.store import embedded_url
 
 _NO_LIMIT = 10_000  # characters
+_LEAST_COLUMN = 6
 
 
 def read_settings(**defaults: object) -> Settings:
@@ -60,16 +61,20 @@ def connect_store(settings: Settings) -> Redis:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first column is never cut: it holds names. Without a terminal, nothing is.
+    """Print a table whose first column is whole, as it holds names. In a pipe, all columns are.
 
     A terminal that is too narrow gets the other columns' text on more lines.
     """
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_NO_LIMIT)
+        console.width = _NO_LIMIT
+    longest = max(len(row[0]) for row in (header, *rows))
+    console.width = max(console.width, longest + _LEAST_COLUMN * len(header))
     table = Table()
     for number, title in enumerate(header):
-        table.add_column(title, no_wrap=number == 0, overflow="fold")
+        table.add_column(
+            title, no_wrap=number == 0, overflow="fold", min_width=(number == 0) * longest
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -18,12 +18,16 @@ Url = Annotated[str | None, typer.Option(help="The gateway; by default the one o
 Why = Annotated[str, typer.Option(help="For the history.")]
 
 
+def client(url: str | None) -> GatewayClient:
+    """Of a gateway, by default the settings' one."""
+    settings = Settings()
+    return GatewayClient(url or settings.gateway_url, api_key=settings.api_key)
+
+
 def call(url: str | None, method: str, path: str, body: Any = None) -> Any:
     """The gateway's answer; a refusal ends the program in its own sentence."""
-    settings = Settings()
     with service_errors():
-        client = GatewayClient(url or settings.gateway_url, api_key=settings.api_key)
-        return client.call(method, path, body)
+        return client(url).call(method, path, body)
 
 
 def say(answer: Any, as_json: bool, sentence: str) -> None:

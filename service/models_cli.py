@@ -94,7 +94,7 @@ def model_rows(view: Mapping[str, Any]) -> list[list[str]]:
 
 def why_not_ready(view: Mapping[str, Any]) -> str | None:
     """Why an active model cannot be asked; None where it can."""
-    name, workers = view["model"]["name"], view["workers"]
+    name, workers = view["model"]["name"], view.get("workers", [])  # older gateways tell of none
     if view["ready"] or view["model"]["state"] != "active":
         return None
     errors = [worker["error"] for worker in workers if worker["error"]]

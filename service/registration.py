@@ -43,13 +43,16 @@ def register(registry: Registry, entries: Iterable[ModelEntry]) -> None:
 def with_accuracy_of(original: ModelEntry, compressed: ModelEntry) -> ModelEntry:
     """An original's entry with the accuracies that its compressed model's report gives of it. Pure.
 
-    What was measured of the original itself stays.
+    Of two measurements of one dataset that of more questions counts.
     """
     try:
         told = _ACCURACY.validate_python((compressed.measured or {})["original"]["accuracy"])
     except (LookupError, TypeError, ValidationError):
         return original
-    return original.model_copy(update={"accuracy": {**told, **original.accuracy}})
+    own = {
+        name: i for name, i in original.accuracy.items() if name not in told or i.n > told[name].n
+    }
+    return original.model_copy(update={"accuracy": {**told, **own}})
 
 
 def named_again(known: ModelEntry | None, entry: ModelEntry) -> ModelEntry:

@@ -81,6 +81,7 @@ class Watch:
         self._models, self._aliases = models, aliases
         self._last: View | None = None
         reader.scrape()  # rates need two
+        check_names(reader.view(), models, aliases)
 
     def look(self) -> View:
         """What is to be seen an interval from now.
@@ -88,15 +89,12 @@ class Watch:
         A gateway that was there and is away, for a restart perhaps, is waited for.
 
         Raises:
-            ServiceError: it never answered, or refuses, or knows no such model or alias.
+            ServiceError: it never answered, or refuses.
         """
         time.sleep(self._interval_s)
         try:
             self._reader.scrape()
-            view = self._reader.view()
-            if self._last is None:
-                check_names(view, self._models, self._aliases)
-            self._last = only(view, self._models, self._aliases)
+            self._last = only(self._reader.view(), self._models, self._aliases)
         except ServiceError as error:
             if self._last is None:
                 raise

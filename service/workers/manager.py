@@ -177,10 +177,10 @@ class WorkerManager:
 
     def _start(self, worker: _Worker, now: float) -> None:
         if not allowed_path(worker.entry.path, self._roots):
-            worker.failures = worker.failures.after(now, 0.0)
-            worker.error = f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS."
-            self._report(worker, "backoff")
-            log.warning("worker not started", model=worker.entry.name, error=worker.error)
+            self._refuse(worker, now, f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS.")
+            return
+        if not Path(worker.entry.path).is_dir():
+            self._refuse(worker, now, f"{worker.entry.path} is gone; `infoprune models retire` it.")
             return
         host = self._settings.worker_host
         port = free_port(host)
@@ -194,6 +194,12 @@ class WorkerManager:
         )
         self._report(worker, "starting")
         log.info("worker starts", model=worker.entry.name, log=str(log_path))
+
+    def _refuse(self, worker: _Worker, now: float, reason: str) -> None:
+        worker.failures = worker.failures.after(now, 0.0)
+        worker.error = reason
+        self._report(worker, "backoff")
+        log.warning("worker not started", model=worker.entry.name, error=reason)
 
     def _failed(self, worker: _Worker, now: float, reason: str) -> None:
         assert worker.process is not None

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.leftovers import aside, clear, temporary_directory, unfinished, work_directory
+from compressor.leftovers import (
+    aside,
+    clear,
+    restore,
+    temporary_directory,
+    unfinished,
+    work_directory,
+)
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 
@@ -33,18 +40,26 @@ def test_a_model_comes_back_whose_replacement_was_killed(tmp_path: Path) -> None
     target = tmp_path / "model"
     before = aside(target)
     before.mkdir()
-    (before / "config.json").touch()
+    (before / "whole").touch()
+    aside(target).mkdir()  # of an earlier one, half removed
     temporary_directory(target).mkdir()
 
+    restore(target, "whole")
     clear(target)
 
     assert list(tmp_path.iterdir()) == [target]
-    assert (target / "config.json").exists()
+    assert (target / "whole").exists()
 
 
-def test_a_model_that_was_replaced_goes(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    aside(target).mkdir()
+def test_what_has_taken_its_place_stays(tmp_path: Path) -> None:
+    target, before = tmp_path / "model", aside(tmp_path / "model")
+    for path in (target, before):
+        path.mkdir()
+        (path / "whole").touch()
+    (target / "new").touch()
+
+    restore(target, "whole")
     clear(target)
+
     assert list(tmp_path.iterdir()) == [target]
+    assert (target / "new").exists()

@@ -47,10 +47,14 @@ def test_a_name_is_whole_however_narrow_the_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    print_table(
-        ["model", "state", "accuracy"], [[LONG, "active", "easy-vqa 0.999, drawn-text 0.987"]]
-    )
-    assert LONG in capsys.readouterr().out
+    header = ["model", "state", "ready", "original", "parameters", "accuracy", "aliases"]
+    print_table(header, [[2 * LONG, "active", "yes", LONG, "6,069,968", "easy-vqa 0.999", "prod"]])
+    assert 2 * LONG in capsys.readouterr().out
+
+
+def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["worker", "error"], [["a", "[core.py:842] see [/docs]"]])
+    assert "[core.py:842] see [/docs]" in capsys.readouterr().out
 
 
 def test_a_pipe_gets_a_line_a_row(

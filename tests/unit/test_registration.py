@@ -57,13 +57,15 @@ def test_an_original_is_told_by_its_parameters(tmp_path: Path) -> None:
     assert not is_original_of(None, small)
 
 
-def test_a_report_tells_of_its_original_what_was_not_measured_of_it(tmp_path: Path) -> None:
+def test_of_an_originals_measurements_that_of_more_questions_counts(tmp_path: Path) -> None:
     told = {"easy-vqa": INTERVAL, "drawn-text": INTERVAL}
     small = with_lineage(checkpoint(tmp_path, original={"params": 10, "accuracy": told}))
     own = Interval(value=0.95, low=0.9, high=1.0, n=3000)
     big = model("big", params=10).model_copy(update={"accuracy": {"easy-vqa": own}})
     found = with_accuracy_of(big, small)
     assert found.accuracy == {"easy-vqa": own, "drawn-text": Interval(**INTERVAL)}
+    few = big.model_copy(update={"accuracy": {"easy-vqa": own.model_copy(update={"n": 32})}})
+    assert with_accuracy_of(few, small).accuracy["easy-vqa"] == Interval(**INTERVAL)
     assert with_accuracy_of(big, small.model_copy(update={"measured": None})) == big
 
 
