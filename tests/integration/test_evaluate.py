@@ -218,4 +218,4 @@ async def test_the_table_has_a_row_for_each_dataset_and_their_mean(
         line.split("│")[1].strip() for line in printed.decode().splitlines() if "│" in line
     ]
     assert first_cells == ["easy-vqa", "drawn-scenes", "mean"]
-    assert b"80/80" in progress
+    assert b"tiny, 100 %" in progress
