@@ -12,6 +12,7 @@ from service.errors import ServiceError
 from service.gateway_cli import AsJson, Url, Why, call, client, say, show, show_history
 from service.models_cli import why_not_ready
 from service.rollout.records import CanaryRules
+from service.top.view import canary_percent, shares
 
 app = typer.Typer(no_args_is_help=True, help="Who answers a name: weights, shadow, canary.")
 
@@ -196,19 +197,12 @@ def _why_it_waits(url: str | None, candidate: str) -> str | None:
 
 
 def _targets(found: Any) -> str:
-    """Each with its share of the requests, those to a canary not among them."""
-    total, rest = sum(t["weight"] for t in found["targets"]), 100 - _canary_percent(found)
-    return ", ".join(f"{t['model']} {rest * t['weight'] / total:g} %" for t in found["targets"])
-
-
-def _canary_percent(found: Any) -> float:
-    canary = found["canary"]
-    return 0.0 if canary is None else float(canary["rules"]["steps"][canary["step"]])
+    return ", ".join(f"{model} {100 * share:g} %" for model, share in shares(found).items())
 
 
 def _beside(found: Any) -> str:
     if found["canary"] is not None:
-        return f"canary {found['canary']['candidate']} at {_canary_percent(found):g} %"
+        return f"canary {found['canary']['candidate']} at {canary_percent(found):g} %"
     if found["shadow"] is not None:
         return f"shadow {found['shadow']['candidate']} of {100 * found['shadow']['share']:g} %"
     return ""

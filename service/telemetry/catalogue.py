@@ -102,7 +102,7 @@ RetryReason = Literal["refused", "broke_off", "saturated", "inner_error", "stall
 RETRY_REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 RETRIES = Spec(
     "infoprune_retries", "counter",
-    f"Attempts at a worker that another one had to make good, by reason: "
+    "Attempts at a worker that another one had to make good, by reason: "
     f"{', '.join(RETRY_REASONS[:-1])} or {RETRY_REASONS[-1]}.",
     (*_MODEL, "reason"),
 )  # fmt: skip

@@ -19,6 +19,8 @@ from service.top.reader import Reader
 from service.top.screen import render
 from service.top.view import View, check_names, only
 
+EVERY_S, ONCE_S = 2.0, 10.0
+
 
 def top(
     model: Annotated[
@@ -66,9 +68,6 @@ def top(
                 _print(watch.look(), as_json=as_json)
         else:
             _live(watch)
-
-
-EVERY_S, ONCE_S = 2.0, 10.0
 
 
 class Watch:

@@ -196,22 +196,32 @@ def _ratio(above: float | None, below: float | None) -> float | None:
     return above / below if above is not None and below else None
 
 
+def canary_percent(found: Mapping[str, Any]) -> float | None:
+    """Of an alias's requests, to its canary; None where none runs."""
+    canary = found["canary"]
+    return None if canary is None else float(canary["rules"]["steps"][canary["step"]])
+
+
+def shares(found: Mapping[str, Any]) -> dict[str, float]:
+    """Share of an alias's requests by target, those to a canary not among them."""
+    total = sum(target["weight"] for target in found["targets"])
+    rest = 1 - (canary_percent(found) or 0) / 100
+    return {target["model"]: rest * target["weight"] / total for target in found["targets"]}
+
+
 def alias_row(view: Mapping[str, Any]) -> AliasRow:
     """An alias as `GET /aliases/NAME` describes it."""
     found, compared = view["alias"], view["comparison"]
     canary, shadow, last = found["canary"], found["shadow"], found["last_canary"]
     beside = canary or shadow
-    total = sum(target["weight"] for target in found["targets"])
-    percent = canary["rules"]["steps"][canary["step"]] if canary else None
-    rest = 1 - (percent or 0) / 100
     agreement = compared and compared["agreement"]
     known = agreement and agreement["value"] is not None
     return AliasRow(
         alias=found["name"],
-        targets={t["model"]: rest * t["weight"] / total for t in found["targets"]},
+        targets=shares(found),
         candidate=beside and beside["candidate"],
         kind="canary" if canary else "shadow" if shadow else None,
-        percent=percent,
+        percent=canary_percent(found),
         step=canary and canary["step"] + 1,
         steps=canary and len(canary["rules"]["steps"]),
         agreement=Accuracy(*(agreement[k] for k in ("value", "low", "high"))) if known else None,
