@@ -48,8 +48,7 @@ def comparison() -> builders.Dashboard:
     made = row(made, "$compressed against $original: the answer", answer())
     made = row(made, "Are its answers as good?", _quality())
     made = row(made, "Is it faster?", _speed())
-    made = row(made, "What does it use?", _use())
-    return row(made, "Graphics cards, where the workers have some", _graphics_cards())
+    return row(made, "What does it use?", _use())
 
 
 def _quality() -> Panels:
@@ -227,16 +226,16 @@ def _use() -> Panels:
             look=SIDES,
         ),
         lines(
-            "Processor cores in use",
-            "Of a model's local workers, engine included.",
-            _both(_cores),
+            "Cores and graphics cards in use",
+            "Of a model's local workers, with the engine. 1: a core or a worker's cards, always busy.",
+            _both(_busy, ", {{on}}"),
             unit="short",
             look=SIDES,
         ),
         lines(
             "Memory",
-            "Resident, of a model's local workers, engine included.",
-            _both(lambda of: _workers("infoprune_worker_resident_memory_bytes", of)),
+            "Of a model's local workers, engine included: resident, and on graphics cards.",
+            _both(_memory, ", {{on}}"),
             unit="bytes",
             look=SIDES,
         ),
@@ -250,43 +249,24 @@ def _use() -> Panels:
     ]
 
 
-def _graphics_cards() -> Panels:
+def _busy(of: str) -> str:
+    cores = f"sum(max by (worker) (rate(infoprune_worker_cpu_seconds_total{{{of}}}[{q.RATE}])))"
+    cards = f"sum({q.store('infoprune_worker_gpu_utilization_ratio', of, by='worker')})"
+    return q.either(cores=cores, cards=cards, label="on")
+
+
+def _memory(of: str) -> str:
+    resident = f"sum({q.store('infoprune_worker_resident_memory_bytes', of, by='worker')})"
+    cards = f"sum({q.store('infoprune_worker_gpu_memory_bytes', of, by='worker')})"
+    return q.either(host=resident, cards=cards, label="on")
+
+
+def _both(form: Callable[[str], str], suffix: str = "") -> list[Query]:
+    """A query for both models; `suffix` may name labels that tell one model's curves apart."""
     return [
-        lines(
-            "Graphics cards: how busy",
-            "Mean over a model's workers; empty without NVIDIA cards.",
-            _both(lambda of: f"avg({_each('infoprune_worker_gpu_utilization_ratio', of)})"),
-            unit="percentunit",
-            look=SIDES,
-            span=12,
-            most=1,
-        ),
-        lines(
-            "Graphics cards: memory",
-            "Of a model's workers; empty without NVIDIA cards.",
-            _both(lambda of: _workers("infoprune_worker_gpu_memory_bytes", of)),
-            unit="bytes",
-            look=SIDES,
-            span=12,
-        ),
+        Query(form(q.ORIGINAL), f"original{suffix}"),
+        Query(form(q.COMPRESSED), f"compressed{suffix}"),
     ]
-
-
-def _each(gauge: str, of: str) -> str:
-    return q.store(gauge, of, by="worker")
-
-
-def _cores(of: str) -> str:
-    used = f"rate(infoprune_worker_cpu_seconds_total{{{of}}}[{q.RATE}])"
-    return f"sum(max by (worker) ({used}))"
-
-
-def _workers(gauge: str, of: str) -> str:
-    return f"sum({_each(gauge, of)})"
-
-
-def _both(form: Callable[[str], str]) -> list[Query]:
-    return [Query(form(q.ORIGINAL), "original"), Query(form(q.COMPRESSED), "compressed")]
 
 
 def _engines(pattern: str, suffix: str = "") -> list[Query]:

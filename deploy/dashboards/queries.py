@@ -59,6 +59,15 @@ def accuracy(where: str, bound: str = "value") -> str:
     return store(ACCURACY, f'{where},bound="{bound}"', by="dataset")
 
 
+def either(label: str, **forms: str) -> str:
+    """All of these queries that return something, told apart by `label`: the forms' names.
+
+    So that a panel on a machine without graphics cards shows what there is, in one query.
+    """
+    named = (f'label_replace({form}, "{label}", "{name}", "", "")' for name, form in forms.items())
+    return " or ".join(named)
+
+
 def compressed_over_original(form: Callable[[str], str]) -> str:
     """The ratio of a figure; `form` makes the query of one model from its label matcher."""
     return f"{form(COMPRESSED)} / {form(ORIGINAL)}"

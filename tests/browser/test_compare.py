@@ -123,7 +123,9 @@ def test_a_canary_is_started_and_rolled_back_with_the_keyboard(prod: str, web: W
     dialog.get_by_label("Why, for the history").fill("slow on Mondays")
     dialog.get_by_role("button", name="Roll back").press("Enter")
     expect(page.get_by_role("status").first).to_have_text("prod was rolled back.")
-    expect(page.get_by_text("The last canary")).to_contain_text("Rolled back by hand: slow on Mondays")
+    expect(page.get_by_text("The last canary")).to_contain_text(
+        "Rolled back by hand: slow on Mondays"
+    )
     history = call("GET", f"{prod}/aliases/prod/history").json()["data"]
     assert (history[0]["why"], history[0]["who"]) == ("slow on Mondays", "web page")
 

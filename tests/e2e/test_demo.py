@@ -36,11 +36,8 @@ from tests.support.servers import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1800 * FACTOR)  # the first test waits for the whole demo
 
-# What takes a graphics card; tests/integration/test_dashboards.py asks for these.
-ABSENT = ("infoprune_worker_gpu_",)
 REQUEST_ID = "one-request-of-the-demo"
 JSON = {"content-type": "application/json"}
-SHOWN = [q for q in panel_queries() if not any(metric in q.expr for metric in ABSENT)]
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +174,7 @@ def test_the_compressed_model_answers_as_well(report: dict[str, Any]) -> None:
     assert means[1] >= means[0] - 0.02
 
 
-@pytest.mark.parametrize("query", SHOWN, ids=str)
+@pytest.mark.parametrize("query", panel_queries(), ids=str)
 def test_a_panel_shows_the_demo(
     report: dict[str, Any], finished: Run, beside: Prometheus | None, query: PanelQuery
 ) -> None:

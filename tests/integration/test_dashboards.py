@@ -39,6 +39,7 @@ CHOSEN = {
     "original": "tiny", "compressed": "small", "alias": ".+", "model": ".+",
     "__range": "60s", "__rate_interval": "30s",
 }  # fmt: skip
+COMPARISON = "comparison"
 JSON = {"content-type": "application/json"}
 
 
@@ -169,6 +170,24 @@ def _evaluate(gateway: str, redis: Redis, settings: Settings) -> None:
 def test_a_panels_query_returns_data(scraped: Prometheus, query: PanelQuery) -> None:
     expr = with_variables(query.expr, CHOSEN)
     wait_until(lambda: bool(scraped.finite(expr)), timeout_s=90)
+
+
+@pytest.mark.parametrize(
+    ("panel", "parts"),
+    [("Cores and graphics cards in use", {"cores", "cards"}), ("Memory", {"host", "cards"})],
+)
+def test_a_machine_with_graphics_cards_shows_their_use_beside_the_hosts(
+    scraped: Prometheus, panel: str, parts: set[str]
+) -> None:
+    """The demo's test asks the same queries of a machine without one."""
+    queries = [q for q in panel_queries() if (q.dashboard, q.panel) == (COMPARISON, panel)]
+    assert len(queries) == 2, "the original's and the compressed model's"
+    for query in queries:
+        wait_until(partial(_shows, scraped, with_variables(query.expr, CHOSEN), parts))
+
+
+def _shows(server: Prometheus, expr: str, parts: set[str]) -> bool:
+    return {sample["metric"]["on"] for sample in server.ask(expr)} == parts
 
 
 @pytest.mark.parametrize("query", variable_queries(), ids=str)
