@@ -110,13 +110,13 @@ def compress(
             show(shown, out)
 
 
-def report(
-    model: Annotated[Path, typer.Argument(help="Directory of a model that infoprune compressed.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the report's data instead.")
-    ] = False,
-) -> None:
-    """Print where a compressed model's report is: a page for the browser."""
+def report(model: Path, as_json: bool) -> None:
+    """Print where a compressed model's report is, or the report's data.
+
+    Args:
+        model: the model's directory.
+        as_json: print the data.
+    """
     from compressor.report.write import data_of, page_of  # brings torch, which takes seconds
 
     with errors_in_one_sentence():

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli import compress, errors_in_one_sentence, report
+from compressor.cli import compress, errors_in_one_sentence
+from compressor.cli import report as report_of
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
 from service import alias_cli, models_cli
@@ -42,7 +43,6 @@ app.add_typer(workers_app, name="workers")
 app.command("compress")(compress)
 app.command("evaluate")(evaluate)
 app.command("latency")(latency)
-app.command("report")(report)
 app.command("top")(top)
 models_cli.app.command("register")(register_models)
 app.add_typer(models_cli.app, name="models")
@@ -68,6 +68,23 @@ def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTa
     if table.doubt:
         typer.echo(f"infoprune: {table.doubt}", err=True)
     return table
+
+
+@app.command()
+def report(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Directory of a model that infoprune compressed, or the name of one that a job made."
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the report's data instead.")
+    ] = False,
+) -> None:
+    """Print where a compressed model's report is: a page for the browser."""
+    made = read_settings().models_dir / model
+    report_of(made if made.is_dir() and not Path(model).exists() else Path(model), as_json)
 
 
 @app.command()

@@ -109,9 +109,10 @@ class Settings(BaseSettings):
     """A stream that is silent for so long ends with an error event."""
     drain_timeout_s: Annotated[float, Field(ge=0)] = 8.0
     """How long requests may go on after SIGTERM."""
-    model_roots: tuple[Path, ...] = ()
-    """Where models may lie, besides `run_dir` and those named on the command line; a JSON list.
-    Without it all registered models may be served if the store is the embedded one, else no others."""
+    model_roots: tuple[Path, ...] | None = None
+    """Where models may lie, besides `run_dir` and those named on the command line; a JSON list, `[]` is
+    nowhere else. Without it all registered models may be served if the store is the embedded one, else
+    no others."""
     hub_models: tuple[str, ...] = ()
     """Models of the Hugging Face hub that may be fetched, a JSON list of `owner/name`."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 300.0

@@ -166,7 +166,7 @@ def allowed_roots(settings: Settings, models: Sequence[ModelEntry]) -> list[Path
     The embedded store holds only what commands of its own user registered, and jobs made; a store that
     others write to may name any path.
     """
-    if settings.redis_url is None and not settings.model_roots:
+    if settings.redis_url is None and settings.model_roots is None:
         return [Path("/")]
     return [Path(entry.path) for entry in models]
 

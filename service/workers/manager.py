@@ -85,7 +85,7 @@ class WorkerManager:
         self._keeper, self._only = settings.worker_advertise or "", only
         self._registry, self._settings, self._machine = registry, settings, machine
         self._command = command
-        self._roots = (*roots, *settings.model_roots, settings.models_dir)
+        self._roots = (*roots, *(settings.model_roots or ()), settings.models_dir)
         self._fetcher = Fetcher(settings)
         self._gpu = open_nvml() if machine.has_gpu else None
         self._workers: dict[tuple[str, int], _Worker] = {}

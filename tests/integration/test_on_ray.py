@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from service.settings import Settings
 from tests.conftest import FACTOR
 from tests.support.http import call
 from tests.support.random_vlm import write_random_llava
+from tests.support.ray_cluster import ENVIRONMENT, cluster_within
 from tests.support.servers import gateway_within, running, wait_until
 
 pytestmark = [
@@ -34,23 +34,13 @@ RECIPE = {
     "flops": 0.5, "calibration": {"samples": 16}, "evaluation": {"samples": 8}, "round_to": 4,
 }  # fmt: skip
 FINAL = {"finished", "failed", "cancelled"}
-# By default Ray takes 127.0.0.1 for this machine's address in the network; the last one keeps it here.
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Address of the cluster, and the ids of its nodes."""
-    place = tmp_path_factory.mktemp("ray")
-    told = place / "cluster.json"
-    module = "tests.support.ray_cluster"
-    with running(module, str(told), log=place / "log", env=ENVIRONMENT) as process:
-        wait_until(lambda: told.exists() or process.poll() is not None, timeout_s=300.0 * FACTOR)
-        assert told.exists(), (place / "log").read_text()
-        yield dict(json.loads(told.read_text()))
+    with cluster_within(tmp_path_factory.mktemp("ray")) as found:
+        yield found
 
 
 @pytest.fixture

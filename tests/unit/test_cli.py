@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
+from service.settings import Settings
 from tests.support.random_vlm import write_random_llava
 
 RECIPE = "{flops: 0.5, calibration: {samples: 16}, evaluation: {samples: 4}, round_to: 4}"
@@ -64,6 +65,17 @@ def test_a_model_without_a_report_is_told_in_one_sentence(model: Path, tmp_path:
         assert found.exit_code == 1
         assert words in found.stderr
         assert found.stdout == ""
+
+
+def test_a_model_that_a_job_made_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFOPRUNE_RUN_DIR", str(tmp_path))
+    page = Settings().models_dir / "tiny-half" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    (page.parents[1] / "config.json").write_text("{}")
+    assert infoprune("report", "tiny-half").stdout.strip() == str(page)
 
 
 def test_a_model_that_is_there_is_replaced_only_when_asked(model: Path, tmp_path: Path) -> None:
