@@ -76,7 +76,7 @@ def model_rows(view: Mapping[str, Any]) -> list[list[str]]:
     measured = told.pop("measured", None)
     told |= {
         "params": f"{told['params']:,}",
-        "flops": ", ".join(f"{name} {value:.4g}" for name, value in told["flops"].items()),
+        "flops": ", ".join(f"{name} {value:,.0f}" for name, value in told["flops"].items()),
         "accuracy": _accuracy(told),
         "recipe": ", ".join(f"{k}: {json.dumps(v)}" for k, v in (told["recipe"] or {}).items()),
         "ready": "yes" if view["ready"] else "no",
