@@ -211,16 +211,16 @@ def _shares() -> Panels:
             unit="short",
         ),
         lines(
-            "Percent of a running canary",
+            "Share of a running canary",
             "Of the alias's requests, to the candidate.",
             [
                 Query(
-                    q.store("infoprune_canary_percent", _ALIAS, by=_PAIR),
+                    q.store("infoprune_canary_share_ratio", _ALIAS, by=_PAIR),
                     "{{alias}}: {{candidate}}",
                 )
             ],
-            unit="percent",
-            most=100,
+            unit="percentunit",
+            most=1,
         ),
     ]
 

@@ -91,16 +91,16 @@ def shares(alias: Alias) -> dict[str, float]:
 
 
 def _canaries(snapshot: Snapshot) -> Iterator[Metric]:
-    percent, step = c.CANARY_PERCENT.gauges(), c.CANARY_STEP.gauges()
+    share, step = c.CANARY_SHARE.gauges(), c.CANARY_STEP.gauges()
     steps, started = c.CANARY_STEPS.gauges(), c.CANARY_STEP_STARTED.gauges()
     for alias in snapshot.aliases.values():
         if (canary := alias.canary) is not None:
             pair = (alias.name, canary.candidate)
-            percent.add_metric(pair, canary.percent)
+            share.add_metric(pair, canary.percent / 100)
             step.add_metric(pair, canary.step + 1)
             steps.add_metric(pair, len(canary.rules.steps))
             started.add_metric(pair, canary.step_started)
-    yield from (percent, step, steps, started)
+    yield from (share, step, steps, started)
 
 
 def _states(snapshot: Snapshot) -> Metric:

@@ -214,8 +214,8 @@ PAIR_LATENCY = Spec(
     "low or high, which is absent where it is not bounded yet.",
     (*_PAIR, "side", "quantile", "bound"), shared=True,
 )  # fmt: skip
-CANARY_PERCENT = Spec(
-    "infoprune_canary_percent", "gauge", "Percent of an alias's requests that go to its canary.",
+CANARY_SHARE = Spec(
+    "infoprune_canary_share_ratio", "gauge", "Share of an alias's requests that go to its canary.",
     _PAIR, shared=True,
 )  # fmt: skip
 CANARY_STATE = Spec(
@@ -292,7 +292,7 @@ SECTIONS: Mapping[str, tuple[Spec, ...]] = {
     "Models and their quality": (MODEL_INFO, PARAMETERS, FLOPS, ACCURACY, ACCURACY_SAMPLES),
     "Aliases, shadows and canaries": (
         ALIAS_SHARE, COPIES, PAIRS, AGREEMENT, SIMILARITY, PAIR_AGREEMENT, PAIR_ERRORS, PAIR_LATENCY,
-        CANARY_PERCENT, CANARY_STATE, CANARY_STEP, CANARY_STEPS, CANARY_STEP_STARTED, CRITERION,
+        CANARY_SHARE, CANARY_STATE, CANARY_STEP, CANARY_STEPS, CANARY_STEP_STARTED, CRITERION,
     ),
     "Jobs": (JOBS, QUEUED, OLDEST, JOB_DURATION, STAGE_DURATION),
     "The gateway itself": (BUILD_INFO, STORE),

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 Kind = Literal["counter", "gauge", "histogram"]
-_UNITS = ("seconds", "bytes", "ratio", "percent")
+_UNITS = ("seconds", "bytes", "ratio")
+"""Base units, as Prometheus asks for: a share is a ratio, 0 to 1, and no percent."""
 
 
 @dataclass(frozen=True)

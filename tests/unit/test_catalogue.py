@@ -37,6 +37,7 @@ each = pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)
 def test_a_name_is_ours_and_ends_as_prometheus_asks(spec: Spec) -> None:
     assert re.fullmatch(r"infoprune(_[a-z0-9]+)+", spec.name)
     assert not spec.name.endswith(("_total", "_count", "_sum", "_bucket", "_milliseconds", "_ms"))
+    assert not spec.name.endswith("percent"), "a share is a ratio: Prometheus's base unit"
     assert spec.exposed_name.endswith("_total") == (spec.kind == "counter")
     if spec.kind == "histogram":
         assert spec.unit == "seconds"

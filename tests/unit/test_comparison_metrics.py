@@ -58,7 +58,7 @@ def test_a_canary_says_where_it_is() -> None:
     registry = registry_of(world())
     assert registry.get_sample_value("infoprune_canary_step", PAIR) == 2
     assert registry.get_sample_value("infoprune_canary_steps", PAIR) == 5
-    assert registry.get_sample_value("infoprune_canary_percent", PAIR) == 5
+    assert registry.get_sample_value("infoprune_canary_share_ratio", PAIR) == 0.05
     started = registry.get_sample_value("infoprune_canary_step_started_timestamp_seconds", PAIR)
     assert started == 50
 
