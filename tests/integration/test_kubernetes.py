@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rq import Queue
-from rq.registry import StartedJobRegistry
 
 from deploy.prometheus_rule import RULES, prometheus_rule
-from service.jobs.queue import QUEUES
 from tests.support.kubernetes import Manifest, built, faults, kustomize_command, objects_in
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
@@ -90,17 +87,6 @@ def test_pods_keep_to_the_restricted_standard_and_have_limits(
 
 def test_no_secret_is_in_the_files() -> None:
     assert of_kind([o for _, o in FILES], "Secret") == []
-
-
-def test_runners_are_scaled_by_the_queues_that_rq_fills() -> None:
-    (scaled,) = [
-        o for _, o in FILES if o["kind"] == "ScaledObject" and o["metadata"]["name"] == "runner"
-    ]
-    assert scaled["spec"]["minReplicaCount"] == 0
-    names = {trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]}
-    waiting = {Queue.redis_queue_namespace_prefix + name for name in QUEUES.values()}
-    under_way = {StartedJobRegistry.key_template.format(name) for name in QUEUES.values()}
-    assert names == waiting | under_way
 
 
 @needs_kustomize
