@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
+from service.failures import is_answered, is_failed
 from service.quantiles import histogram_quantile
 
 LATENCY = "infoprune_request_latency_seconds"
 FIRST_TOKEN = "infoprune_time_to_first_token_seconds"  # noqa: S105
-_NOT_OF_THE_MODEL = frozenset({"429", "499", "503"})
-"""Limits, clients that left, and waiting say nothing about a model."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Counts:
 
     answered: float = 0.0
     failed: float = 0.0
+    """As `service/failures.py` defines it."""
     completion_tokens: float = 0.0
     busy_s: float = 0.0
     """The sum of all latencies."""
@@ -97,9 +97,9 @@ class _Sums:
             self._buckets[name.removesuffix("_bucket")][float(labels["le"])] += sample.value
 
     def _add_requests(self, status: str, value: float) -> None:
-        if status.startswith("2"):
+        if is_answered(status):
             self._values["answered"] += value
-        elif status not in _NOT_OF_THE_MODEL:
+        elif is_failed(status):
             self._values["failed"] += value
 
     def counts(self) -> Counts:

@@ -65,7 +65,7 @@ def _quality() -> Panels:
         ),
         lines(
             "Errors",
-            "Share of the requests that failed; clients that left are not counted.",
+            f"Share of the requests. {q.FAILED_MEANS}",
             _both(q.failed_share),
             unit="percentunit",
             look=SIDES,

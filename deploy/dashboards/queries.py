@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from service import failures
+
 RATE = "$__rate_interval"
 """Grafana's window for a graph's points."""
 RANGE = "$__range"
@@ -22,8 +24,12 @@ REQUESTS = "infoprune_requests_total"
 TOKENS = "infoprune_tokens_total"
 ACCURACY = "infoprune_accuracy_ratio"
 AGREEMENT = "infoprune_compared_agreement_ratio"
-FAILED = 'status!~"2..|499"'
-"""499 is a client that left."""
+FAILED = f'status=~"{failures.FAILED}"'
+COUNTED = f'status=~"{failures.COUNTED}"'
+FAILED_MEANS = (
+    "Failed: 5xx, or 429, which an engine without room gives. Clients' own mistakes (other 4xx) and "
+    "clients that left (499) do not count."
+)
 
 
 def quantile(q: float, histogram: str, where: str, window: str = RATE, *, by: str = "") -> str:
@@ -41,9 +47,9 @@ def rate(counter: str, where: str = "", window: str = RATE, *, by: str = "") -> 
 
 
 def failed_share(where: str, window: str = RATE, *, by: str = "") -> str:
-    """Share of requests that failed; 0 where there was none that failed."""
+    """Share of requests that failed, as `service/failures.py` has it; 0 where there was none."""
     failed = rate(REQUESTS, f"{where},{FAILED}", window, by=by)
-    every = rate(REQUESTS, where, window, by=by)
+    every = rate(REQUESTS, f"{where},{COUNTED}", window, by=by)
     # Without a failure yet there is no such series: 0 times the requests stands for it.
     return f"({failed} or 0 * {every}) / {every}"
 

@@ -84,7 +84,7 @@ def _now() -> Panels:
         ),
         headline(
             "Errors",
-            "Share of the requests over the time shown; clients that left are not counted.",
+            f"Share of the requests over the time shown. {q.FAILED_MEANS}",
             q.failed_share(q.CHOSEN, q.RANGE),
             unit="percentunit",
             decimals=2,

@@ -30,7 +30,8 @@ from service.routing.canary import Side
 
 MAX_ATTEMPTS = 3
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-# Statuses that say nothing about the model: too many requests, the client left, no room.
+# Statuses that say nothing about the model: too many requests, the client left, no room. All others
+# from 400 on are errors; `service/failures.py` says why a comparison is stricter than the error rates.
 _NEITHER = frozenset({429, 499, 503})
 _SATURATED = frozenset({429, 503})
 

@@ -42,7 +42,8 @@ class SideCounts:
     mirrored: int = 0
     """To copies."""
     errors: int = 0
-    """Of both: status 500 and above, or no answer."""
+    """Of both: status 400 and above, or no answer. What had no room (429, 503) or was given up (499) is
+    no answer at all and counts nowhere; `service/failures.py` says why others count otherwise."""
     latency: Mapping[int, int] = field(default_factory=dict)
     """Of answers to clients, by bin."""
     copied: Mapping[int, int] = field(default_factory=dict)

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from service.errors import AliasNotFoundError, ModelNotFoundError
+from service.failures import failed_share, is_answered, is_failed
 from service.top.scrape import Between, Scrape
-
-_CLIENT_LEFT = "499"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ModelRow:
     ready: bool
     requests_per_s: float | None
     error_share: float | None
-    """Of the requests: status 400 and above, but for clients that left."""
+    """Of the requests that count, as `service/failures.py` defines it."""
     p50_s: float | None
     p95_s: float | None
     first_token_p50_s: float | None
@@ -145,13 +144,12 @@ def _model_row(between: Between, described: Mapping[str, Any]) -> ModelRow:
 
 
 def _error_share(between: Between, model: str) -> float | None:
-    by_status: dict[str, float] = {}
-    for key in between.last.series("infoprune_requests_total", model=model):
-        status = dict(key)["status"]
-        by_status[status] = between.increase("infoprune_requests_total", model=model, status=status)
-    total = sum(by_status.values())
-    failed = sum(n for s, n in by_status.items() if int(s) >= 400 and s != _CLIENT_LEFT)
-    return failed / total if total else None
+    name = "infoprune_requests_total"
+    statuses = {dict(key)["status"] for key in between.last.series(name, model=model)}
+    by_status = {s: between.increase(name, model=model, status=s) for s in statuses}
+    failed = sum(count for status, count in by_status.items() if is_failed(status))
+    answered = sum(count for status, count in by_status.items() if is_answered(status))
+    return failed_share(failed, answered)
 
 
 def _accuracy(now: Scrape, model: str) -> dict[str, Accuracy]:

@@ -89,7 +89,7 @@ def test_a_models_row_has_its_rates(view: View) -> None:
     assert (big.tokens_per_s, big.in_flight, big.waiting) == (24.0, 3, 4)
     assert big.p50_s == pytest.approx(0.25)
     assert small.p95_s == pytest.approx(0.2375)
-    assert big.error_share == pytest.approx(0.1), "a client that left is no error"
+    assert big.error_share == pytest.approx(10 / 90), "a client that left does not count"
     assert big.accuracy["easy"].low == pytest.approx(0.8)
     assert (other.requests_per_s, other.p50_s, other.error_share) == (0.0, None, None)
 
@@ -161,7 +161,7 @@ def test_the_screen_says_all_of_it(view: View) -> None:
     Console(file=out, width=160).print(render(view))
     text = out.getvalue()
     for shown in (
-        "Last 10 s", "10.00", "250.0 ms", "10.0%", "0.900 [0.800, 0.950]", "3 / 4", "other (not ready)",
+        "Last 10 s", "10.00", "250.0 ms", "11.1%", "0.900 [0.800, 0.950]", "3 / 4", "other (not ready)",
         "shadow small", "0.970 [0.900, 0.990] (n=300)", "canary small, 5 %, step 2 of 5",
         "12 of 200 answers", "prune", "40 %", "0:01:15",
     ):  # fmt: skip

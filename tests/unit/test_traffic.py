@@ -60,7 +60,7 @@ def test_failures_are_the_models_own() -> None:
     for status in (400, 429, 502, 503):
         series.count_rejection(status)
     series.count_departure()
-    assert total(reading(0.0, x=metrics.registry), "a").failed == 2
+    assert total(reading(0.0, x=metrics.registry), "a").failed == 3, "400 is the client's own"
 
 
 def test_processes_add_up_and_one_that_began_anew_counts_from_zero() -> None:
