@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
@@ -15,6 +16,18 @@ from service.workers.machine import device_name, this_machine
 def _cpuinfo() -> list[str]:
     info = Path("/proc/cpuinfo")
     return info.read_text().splitlines() if info.exists() else []
+
+
+def commit() -> str:
+    """The checkout's commit, shortened, with `+` where files differ from it; empty outside of one."""
+    described = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(
+            described, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 def describe() -> str:

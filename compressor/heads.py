@@ -5,6 +5,8 @@ A query head takes its rows of q and its columns of o with it, a KV head its row
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -65,9 +67,11 @@ def fit_linear(
             bias, which is not penalised.
         cross: `E[t x^T]`, (m, n).
         prior: W_0, (m, n).
-        ridge: relative to the mean of the gram's diagonal.
+        ridge: relative to the mean of the gram's diagonal; infinite is W_0 as it is.
         constant: see `gram`.
     """
+    if math.isinf(ridge):
+        return prior
     n = len(gram) - 1 if constant else len(gram)
     penalty = torch.zeros(len(gram), dtype=gram.dtype, device=gram.device)
     penalty[:n] = ridge * float(gram.diagonal()[:n].mean()) + 1e-30

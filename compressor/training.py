@@ -51,15 +51,20 @@ class Batches:
         """The batch of a step."""
         rng = np.random.default_rng([self._seed, step])
         chosen = [self._pool[i] for i in rng.integers(len(self._pool), size=self._batch)]
-        end = self._processor.tokenizer.eos_token or ""
-        given = inputs.prepare(self._processor, chosen, batch=len(chosen), ending=end)[0]
-        ids, used = given["input_ids"], given["attention_mask"].bool()
-        lengths = inputs.answer_lengths(self._processor, chosen, ending=end)
-        answers = torch.zeros(ids.shape[0], ids.shape[1] - 1, dtype=torch.bool)
-        for row, (stop, length) in enumerate(zip(used.sum(1).tolist(), lengths, strict=True)):
-            answers[row, stop - length - 1 : stop - 1] = True
-        arguments = {k: v.to(self._device) for k, v in given.items()}
-        return Batch(arguments, answers.to(self._device), used.to(self._device))
+        return batch_of(self._processor, chosen, self._device)
+
+
+def batch_of(processor: Any, chosen: Sequence[Example], device: torch.device) -> Batch:
+    """These questions, with their answers and the token that ends a sequence."""
+    end = processor.tokenizer.eos_token or ""
+    given = inputs.prepare(processor, chosen, batch=len(chosen), ending=end)[0]
+    ids, used = given["input_ids"], given["attention_mask"].bool()
+    lengths = inputs.answer_lengths(processor, chosen, ending=end)
+    answers = torch.zeros(ids.shape[0], ids.shape[1] - 1, dtype=torch.bool)
+    for row, (stop, length) in enumerate(zip(used.sum(1).tolist(), lengths, strict=True)):
+        answers[row, stop - length - 1 : stop - 1] = True
+    arguments = {k: v.to(device) for k, v in given.items()}
+    return Batch(arguments, answers.to(device), used.to(device))
 
 
 def final_hidden(model: nn.Module, batch: Batch) -> Tensor:

@@ -21,7 +21,15 @@ import numpy as np
 
 from bench.compress.harness import RECOVERY, Cell, Harness, Outcome, grid
 from bench.compress.methods import ABLATIONS, BASELINES, CONTROL, METHODS, OWN
-from bench.compress.tables import Row, accuracy_table, collect, detail_table, plot
+from bench.compress.tables import (
+    Row,
+    ablation_table,
+    accuracy_table,
+    collect,
+    detail_table,
+    pictures,
+    plot,
+)
 from bench.page import RESULTS, write_results
 
 BUDGETS = (1.5, 2.0, 3.2, 5.0)
@@ -84,6 +92,12 @@ def best_baselines(rows: list[Row], count: int = 3) -> list[str]:
     return sorted(names, key=lambda name: -float(np.mean(means[name])))[:count]
 
 
+def changed_by(ablation: str) -> str:
+    """The method that an ablation changes: `heads` changes `ours`, `heads/ks` changes `heads`."""
+    method, _, change = ablation.partition("/")
+    return method if change else "ours"
+
+
 def summary(outcome: Outcome) -> str:
     """One line."""
     if outcome.share is None:
@@ -101,7 +115,8 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     recovered = (replace(cell, recovered=True) for cell in grid(names, args.budgets, args.seeds))
     more = [*recovered, *controls()]
     cells = [*cells, *(cell for cell in more if cell not in cells and harness.has(cell))]
-    rows = collect(harness, cells, asked)
+    rows, groups = collect(harness, cells, asked), pictures(asked)
+    first_seed = collect(harness, [c for c in cells if c.seed == 0 and not c.recovered], asked)
     harness.publish(cells)
     args.out.mkdir(parents=True, exist_ok=True)
     original = harness.original()
@@ -122,12 +137,13 @@ def write(harness: Harness, cells: list[Cell], args: argparse.Namespace) -> None
     parts = [
         f"Original: {100 * mean:.2f} (" + ", ".join(f"{k} {100 * v:.2f}" for k, v in accuracy.items())
         + f"). {args.samples} questions of each test split, seeds {seeds}; "
-        f"in brackets the lowest and highest seed, - is not run yet. {'; '.join(machines)}.",
-        "### Without recovery", accuracy_table(plain, main_methods, args.budgets),
+        "in brackets the lowest and highest seed, - is not run yet. In bold: the best, and what its "
+        f"95 % interval, paired by question, does not tell from it. {'; '.join(machines)}.",
+        "### Without recovery", accuracy_table(plain, main_methods, args.budgets, groups),
         f"### With recovery ({RECOVERY.steps} steps)",
         detail_table([row for row in rows if row.recovered]),
-        "### Ablations (seed 0)",
-        accuracy_table(plain, ["ours", *(m.name for m in ABLATIONS)], ABLATED),
+        "### Ablations (seed 0, paired by question)",
+        ablation_table(first_seed, {m.name: changed_by(m.name) for m in ABLATIONS}, ABLATED, groups),
         "### Every row", detail_table(plain),
     ]  # fmt: skip
     text = "\n\n".join(parts)

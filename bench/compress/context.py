@@ -15,6 +15,7 @@ from bench.compress.signals import Key, LayerSignals, collect_moments, collect_s
 from compressor import inputs
 from compressor.checkpoint import Tower
 from compressor.costs import FlopsCost
+from compressor.evaluate.datasets import Example
 from compressor.families import TowerSpec
 from compressor.job import Job, open_job
 from compressor.loading import assemble
@@ -23,7 +24,7 @@ from compressor.pipeline import score
 from compressor.planning import cost_model
 from compressor.recipe import Recipe, parse_recipe
 from compressor.scoring import LayerScores
-from compressor.training import Batches
+from compressor.training import Batches, batch_of
 
 DATASETS = ("easy-vqa", "drawn-text", "drawn-scenes")
 CALIBRATION_SAMPLES = 1024
@@ -97,7 +98,12 @@ class Context:
         set_attention = model.set_attn_implementation
         assert callable(set_attention)
         set_attention("eager")
-        return collect_signals(model, self.specs, self.batches(24))
+        pool, processor = self._questions(), self.job.processor
+        batches = (batch_of(processor, pool[i : i + 24], CPU) for i in range(0, len(pool), 24))
+        return collect_signals(model, self.specs, batches)
+
+    def _questions(self, samples: int = CALIBRATION_SAMPLES, offset: int = 0) -> list[Example]:
+        return inputs.mixture(DATASETS, samples=samples, seed=self.seed + offset)
 
     def batches(
         self,
@@ -108,5 +114,5 @@ class Context:
         device: torch.device = CPU,
     ) -> Batches:
         """Training batches of the calibration questions (or of more of the same kind)."""
-        pool = inputs.mixture(DATASETS, samples=samples, seed=self.seed + offset)
+        pool = self._questions(samples, offset)
         return Batches(self.job.processor, pool, batch=size, seed=self.seed, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from transformers import AutoProcessor
 
 from bench.compress.context import DATASETS, Context
 from bench.compress.methods import METHODS
-from bench.machine import describe
+from bench.machine import commit, describe
 from compressor.checkpoint import sha256_of
 from compressor.errors import BudgetError
 from compressor.evaluate.datasets import Example, examples
@@ -66,6 +66,10 @@ class Outcome:
     """As the cell's."""
     machine: str = field(default_factory=describe)
     """Where it was run: seconds are of that machine."""
+    revision: int = 1
+    """Of the method."""
+    commit: str = field(default_factory=commit)
+    """Of the code that made it."""
 
 
 class Harness:
@@ -99,13 +103,16 @@ class Harness:
         return self.read(cell) is not None
 
     def read(self, cell: Cell) -> Outcome | None:
-        """A cell's outcome, if it is done; one of another recovery does not count."""
-        found = self._found(cell.name)
-        return found if found is None or found.recovery == cell.recovery else None
+        """A cell's outcome, if it is done; one of another recovery or revision does not count."""
+        expected = (cell.recovery, METHODS[cell.method].revision)
+        for found in self._found(cell.name):
+            if (found.recovery, found.revision) == expected:
+                return found
+        return None
 
     def original(self) -> Outcome:
         """The original on the same questions."""
-        found = self._found("original")
+        found = next(self._found("original"), None)
         if found is None:
             model = self.context(0).model()
             found = Outcome(1.0, _parameters(model), self._score(model), 0.0)
@@ -116,7 +123,7 @@ class Harness:
         """Put finished cells to the results, so that another machine goes on from them."""
         self._published.mkdir(parents=True, exist_ok=True)
         found = {cell.name: self.read(cell) for cell in cells}
-        for name, outcome in {"original": self._found("original"), **found}.items():
+        for name, outcome in {"original": self.original(), **found}.items():
             if outcome is not None:
                 self._write(self._published / f"{name}.json", outcome)
 
@@ -127,15 +134,19 @@ class Harness:
         try:
             made = method.make(context, 1 / cell.budget)
         except BudgetError:
-            outcome = Outcome(None, 0, {}, time.monotonic() - started, recovery=cell.recovery)
+            outcome = Outcome(
+                None, 0, {}, time.monotonic() - started, recovery=cell.recovery,
+                revision=method.revision,
+            )  # fmt: skip
             self._write(self._path(cell.name), outcome)
             return outcome
         seconds = time.monotonic() - started
         spent = self._recover(context, made.model) if cell.recovered else 0.0
         scores = self._score(made.model)
         outcome = Outcome(
-            made.share, _parameters(made.model), scores, seconds, spent, recovery=cell.recovery
-        )
+            made.share, _parameters(made.model), scores, seconds, spent, recovery=cell.recovery,
+            revision=method.revision,
+        )  # fmt: skip
         self._write(self._path(cell.name), outcome)
         return outcome
 
@@ -157,11 +168,12 @@ class Harness:
             for name, chosen in self.asked().items()
         }
 
-    def _found(self, name: str) -> Outcome | None:
+    def _found(self, name: str) -> Iterator[Outcome]:
+        """This machine's own first, then the published one."""
         for path in (self._path(name), self._published / f"{name}.json"):
             if path.exists():
-                return Outcome(**json.loads(path.read_text()))
-        return None
+                # Cells of before commits were written down have none.
+                yield Outcome(**{"commit": "", **json.loads(path.read_text())})
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.json"

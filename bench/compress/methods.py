@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +45,8 @@ class Method:
     make: Callable[[Context, float], Made]
     seeds_matter: bool = True
     """Whether another seed (of data and draws) gives another model."""
+    revision: int = 1
+    """Goes up when a change of code gives another model; cells of an earlier one do not count."""
 
 
 def _structured(
@@ -88,8 +91,10 @@ def _ours(
     """Our pipeline, with a recipe's options, or with heads in another order."""
 
     def build(context: Context, share: float) -> Made:
-        options = {**recipe, **({} if compensate else {"ridge": 1e9})}
-        job = replace(context.job, recipe=context.recipe(flops=share, **options))
+        asked = context.recipe(flops=share, **recipe)
+        # No recipe may ask for that: it is W_0 as it is.
+        options = {**recipe, **({} if compensate else {"ridge": math.inf})}
+        job = replace(context.job, recipe=asked if compensate else asked.model_copy(update=options))
         scores = dict(context.scores)
         if order is not None:
             scores = {t: _reordered(context, t, layers, order) for t, layers in scores.items()}
@@ -123,23 +128,26 @@ def _baselines() -> tuple[Method, ...]:
         Method(
             "random", heads, "noise; the same ratio in every layer",
             _structured(lambda c: criteria.random(c.specs, c.seed), selection.uniform),
+            revision=2,
         ),
         Method(
             "magnitude", heads, "squared weights; the same ratio in every layer",
             _structured(lambda c: criteria.magnitude(c.model(), c.specs), selection.uniform),
-            seeds_matter=False,
+            seeds_matter=False, revision=2,
         ),
         Method(
             "taylor", heads, "first-order effect (Michel et al.); least per FLOP first, globally",
-            _structured(lambda c: criteria.taylor(c.signals), selection.per_cost),
+            _structured(lambda c: criteria.taylor(c.signals), selection.per_cost), revision=2,
         ),
         Method(
             "entropy", heads, "widest attention goes first, over a tower's layers; neurons: Taylor",
             _structured(lambda c: criteria.entropy(c.signals), selection.heads_over_layers),
+            revision=2,
         ),
         Method(
             "hies", heads, "gradient and attention entropy joined (HIES); neurons: Taylor",
             _structured(lambda c: criteria.hies(c.signals), selection.heads_over_layers),
+            revision=2,
         ),
         Method(
             "flap", heads, "standardised fluctuation, one threshold, biases (FLAP)",
@@ -175,20 +183,30 @@ def _own() -> tuple[Method, ...]:
 def _ablations() -> tuple[Method, ...]:
     kind: Kind = "both"
     whole = partial(_ours, low_rank_attention=False)
+    trained = partial(_ours, scheme="trained")
     made = (
         ("ours/exact", "exact knapsack instead of greedy", _ours(allocation="exact")),
         ("ours/uniform", "uniform layout", _ours(layout="uniform")),
-        ("ours/no-compensation", "what is kept stays as it was", _ours(compensate=False)),
         ("heads", "ours, attention by whole heads only: what heads' order decides", whole()),
         ("heads/ks", "order by KS distance alone", whole(order=orders.by_ks)),
         ("heads/erank", "order by effective rank alone", whole(order=orders.by_rank)),
-        ("heads/reversed", "the most informative go first", whole(order=orders.reversed_score)),
+        ("heads/ks-over-erank", "the effective rank's sign turned", whole(order=orders.sparse_first)),
+        ("heads/erank-over-ks", "the KS distance's sign turned", whole(order=orders.by_rank_and_small)),
+        ("heads/reversed", "both turned: the most informative go first",
+         whole(order=orders.reversed_score)),
         ("heads/unique", "scores of what only a head writes", whole(order=orders.unique)),
-        ("heads/taylor", "order by first-order effect", whole(order=orders.taylor)),
-        ("heads/chance", "any order", whole(order=orders.chance)),
-    )
+        ("heads/chance", "a random order", whole(order=orders.chance)),
+        ("ours-trained/no-erank", "gates without the redundancy of effective rank",
+         trained(training={"beta": 0.0})),
+        ("ours-trained/no-ks", "gates without the alignment of KS distance",
+         trained(training={"gamma": 0.0})),
+    )  # fmt: skip
     return (
         *(Method(name, kind, what, build) for name, what, build in made),
+        Method("ours/no-compensation", kind, "nothing is fitted to what was cut",
+               _ours(compensate=False), revision=2),
+        Method("heads/taylor", kind, "order by first-order effect", whole(order=orders.taylor),
+               revision=2),
         Method(
             "svd-llm/answers", "low rank", "`svd-llm` with our weights of tokens",
             _low_rank(whitened=True, adaptive=False, answers=True),
@@ -203,6 +221,7 @@ def _ablations() -> tuple[Method, ...]:
                 lambda c: criteria.entropy(c.signals, low_goes_first=True),
                 selection.heads_over_layers,
             ),
+            revision=2,
         ),
     )  # fmt: skip
 

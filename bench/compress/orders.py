@@ -30,6 +30,20 @@ def by_ks(context: Context, spec: TowerSpec, index: int, layer: LayerScores) -> 
     return lowest_first([group.ks for group in layer.groups])
 
 
+def sparse_first(
+    context: Context, spec: TowerSpec, index: int, layer: LayerScores
+) -> tuple[int, ...]:
+    """By KS distance, and with the other sign of effective rank: what spreads over much goes first."""
+    return lowest_first([group.ks / group.effective_rank for group in layer.groups])
+
+
+def by_rank_and_small(
+    context: Context, spec: TowerSpec, index: int, layer: LayerScores
+) -> tuple[int, ...]:
+    """By effective rank, and with the other sign of KS distance: what matters most goes first."""
+    return lowest_first([group.effective_rank / max(group.ks, 1e-12) for group in layer.groups])
+
+
 def reversed_score(
     context: Context, spec: TowerSpec, index: int, layer: LayerScores
 ) -> tuple[int, ...]:

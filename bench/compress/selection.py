@@ -59,18 +59,18 @@ def planned(specs: Sequence[TowerSpec], kept: Selection) -> dict[Tower, tuple[Pl
 def uniform(
     specs: Sequence[TowerSpec], ranking: Ranking, cost: FlopsCost, share: float
 ) -> Selection:
-    """The same ratio of groups and of neurons in every layer."""
+    """The same ratio of groups and of neurons in every layer, as near to each other as groups allow."""
 
-    def at(ratio: float) -> Selection:
+    def at(groups: float, neurons: float) -> Selection:
         return {
             (s.name, i): Kept(
-                top(ranking[s.name, i].groups, max(1, round(ratio * s.kv_heads))),
-                top(ranking[s.name, i].neurons, _rounded(ratio * s.ffn_width)),
+                top(ranking[s.name, i].groups, max(1, round(groups * s.kv_heads))),
+                top(ranking[s.name, i].neurons, _rounded(neurons * s.ffn_width)),
             )
             for s, i in layers_of(specs)
         }
 
-    return _largest(specs, at, cost, share)
+    return _largest_of_both(specs, at, cost, share)
 
 
 def heads_over_layers(
@@ -78,18 +78,21 @@ def heads_over_layers(
 ) -> Selection:
     """Groups ranked over all layers of a tower; the same ratio of neurons in every layer."""
 
-    def at(ratio: float) -> Selection:
+    def at(groups: float, neurons: float) -> Selection:
         found: dict[Key, Kept] = {}
         for spec in {s.name: s for s, _ in layers_of(specs)}.values():
             scores = torch.stack([ranking[spec.name, i].groups for i in range(spec.used_layers)])
-            count = max(spec.used_layers, round(ratio * scores.numel()))
+            count = max(spec.used_layers, round(groups * scores.numel()))
             keep = _one_a_row(scores, count)
             for i in range(spec.used_layers):
-                neurons = top(ranking[spec.name, i].neurons, _rounded(ratio * spec.ffn_width))
-                found[spec.name, i] = Kept(tuple(keep[i].nonzero()[:, 0].tolist()), neurons)
+                width = _rounded(neurons * spec.ffn_width)
+                found[spec.name, i] = Kept(
+                    tuple(keep[i].nonzero()[:, 0].tolist()),
+                    top(ranking[spec.name, i].neurons, width),
+                )
         return found
 
-    return _largest(specs, at, cost, share)
+    return _largest_of_both(specs, at, cost, share)
 
 
 def threshold(
@@ -110,7 +113,7 @@ def threshold(
             for r in (ranking[s.name, i],)
         }
 
-    return _largest(specs, at, cost, share)
+    return at(_largest(specs, at, cost, share))
 
 
 def per_cost(
@@ -178,15 +181,36 @@ def _one_a_row(scores: Tensor, count: int) -> Tensor:
     return keep.reshape(scores.shape)
 
 
-def _largest(
-    specs: Sequence[TowerSpec], at: Callable[[float], Selection], cost: FlopsCost, share: float
+def _largest_of_both(
+    specs: Sequence[TowerSpec],
+    at: Callable[[float, float], Selection],
+    cost: FlopsCost,
+    share: float,
 ) -> Selection:
-    """The selection of the largest ratio that fits the budget.
+    """The largest ratio of both that fits, and then more neurons: groups are coarse steps of FLOPs.
 
     Raises:
-        BudgetError: none does.
+        BudgetError: no ratio fits.
     """
-    low, high = 0.0, 1.0
+    both = _largest(specs, lambda ratio: at(ratio, ratio), cost, share)
+    neurons = _largest(specs, lambda ratio: at(both, ratio), cost, share, least=both)
+    return at(both, neurons)
+
+
+def _largest(
+    specs: Sequence[TowerSpec],
+    at: Callable[[float], Selection],
+    cost: FlopsCost,
+    share: float,
+    *,
+    least: float = 0.0,
+) -> float:
+    """The largest ratio whose selection fits the budget.
+
+    Raises:
+        BudgetError: not even the least does.
+    """
+    low, high = least, 1.0
     if share_of(specs, at(low), cost) > share:
         raise BudgetError("the smallest selection of this method costs more")
     for _ in range(_BISECTIONS):
@@ -195,4 +219,4 @@ def _largest(
             low = middle
         else:
             high = middle
-    return at(low)
+    return low

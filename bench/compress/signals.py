@@ -5,7 +5,7 @@ Collected from the whole model in memory, float32, on the calibration data that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from compressor.checkpoint import Tower
 from compressor.families import TowerSpec
 from compressor.moments import Moments
-from compressor.training import Batch, Batches, final_hidden, task_loss
-
-GRADIENT_STEPS = 16
+from compressor.training import Batch, final_hidden, task_loss
 
 
 @dataclass(frozen=True)
@@ -86,36 +84,37 @@ def linear_paths(spec: TowerSpec) -> tuple[str, ...]:
 
 
 def collect_signals(
-    model: nn.Module, specs: Sequence[TowerSpec], batches: Batches
+    model: nn.Module, specs: Sequence[TowerSpec], batches: Iterable[Batch]
 ) -> dict[Key, LayerSignals]:
-    """First-order effects and entropies of every layer with attention, over `GRADIENT_STEPS` batches.
+    """First-order effects and entropies of every layer with attention, means over all questions.
 
     The model must have been given the `eager` attention, which returns its weights.
     """
     model.requires_grad_(False)
     towers = [spec for spec in specs if spec.attention is not None]
     sums: dict[tuple[Key, str], Tensor] = {}
-    for step in range(GRADIENT_STEPS):
-        batch = batches.at(step)
+    count = 0
+    for batch in batches:
+        count += len(batch.used)
         with _gates(model, towers, len(batch.used)) as gates, _entropies(model, towers) as seen:
             loss = task_loss(model, final_hidden(model, batch), batch) * len(batch.used)
             loss.backward()
         for place, gate in gates.items():
             assert gate.grad is not None
-            sums[place] = sums.get(place, 0) + gate.grad[:, 0].abs().mean(0)
+            sums[place] = sums.get(place, 0) + gate.grad[:, 0].abs().sum(0)
         for key, entropy in seen.items():
             place = (key, "entropy")
-            sums[place] = sums.get(place, 0) + _mean_over_queries(entropy, key, batch)
+            sums[place] = sums.get(place, 0) + len(batch.used) * _mean_over_queries(
+                entropy, key, batch
+            )
     found = {}
     for spec in towers:
         for index in range(spec.used_layers):
             at = (spec.name, index)
             found[at] = LayerSignals(
-                group_taylor=sums[at, "heads"].reshape(spec.kv_heads, spec.group).sum(1)
-                / GRADIENT_STEPS,
-                neuron_taylor=sums[at, "neurons"] / GRADIENT_STEPS,
-                entropy=sums[at, "entropy"].reshape(spec.kv_heads, spec.group).mean(1)
-                / GRADIENT_STEPS,
+                group_taylor=sums[at, "heads"].reshape(spec.kv_heads, spec.group).sum(1) / count,
+                neuron_taylor=sums[at, "neurons"] / count,
+                entropy=sums[at, "entropy"].reshape(spec.kv_heads, spec.group).mean(1) / count,
             )
     return found
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from bench.compress import criteria, selection, surgery
+from bench.compress.__main__ import changed_by
 from bench.compress.criteria import Ranking
 from bench.compress.selection import Selection
 from bench.compress.signals import collect_moments, collect_signals
-from bench.compress.tables import Row, accuracy_table
+from bench.compress.tables import Row, ablation_table, accuracy_table
 from compressor.costs import FlopsCost
 from compressor.errors import BudgetError
 from compressor.families import TowerSpec
@@ -22,7 +24,7 @@ from compressor.job import Job, open_job
 from compressor.loading import assemble
 from compressor.planning import cost_model
 from compressor.recipe import parse_recipe
-from compressor.training import Batches
+from compressor.training import batch_of
 from tests.support.random_vlm import write_random_vlm
 
 Select = Callable[[tuple[TowerSpec, ...], Ranking, FlopsCost, float], Selection]
@@ -119,7 +121,7 @@ def test_signals_follow_the_loss(job: Job) -> None:
     block.get_submodule("self_attn.o_proj").weight.data[:, rows : 2 * rows] = 0
     model.set_attn_implementation("eager")
     pool = mixture(["easy-vqa"], samples=8, seed=0)
-    batches = Batches(job.processor, pool, batch=4, seed=0, device=torch.device("cpu"))
+    batches = [batch_of(job.processor, pool[i : i + 4], torch.device("cpu")) for i in (0, 4)]
     found = collect_signals(model, job.specs, batches)
     layer = found["language", 2]
     assert layer.group_taylor[1] == 0
@@ -154,13 +156,50 @@ def test_weights_of_tokens_change_the_language_model_s_moments_only(job: Job) ->
         assert same == (not name.startswith("model.language_model")), name
 
 
-def test_the_table_marks_the_best_and_who_cannot() -> None:
+def row(method: str, scores: dict[int, list[float]]) -> Row:
+    """A method's row at 2x on one dataset: what each question scored, by seed."""
+    means = {seed: sum(own) / len(own) for seed, own in scores.items()}
+    mean = sum(means.values()) / len(means) if means else float("nan")
+    by_dataset = {seed: {"a": own} for seed, own in scores.items()}
+    share = 0.5 if scores else None
+    return Row(method, 2.0, False, share, {"a": mean}, mean, means, None, 1.0, by_dataset)
+
+
+PICTURES = {"a": [str(number) for number in range(40)]}
+
+
+def test_the_table_marks_the_best_and_what_questions_cannot_tell_from_it_and_who_cannot() -> None:
     rows = [
-        Row("ours", 2.0, False, 0.5, {"a": 0.9}, 0.9, (0.9, 0.9), None, 1.0),
-        Row("random", 2.0, False, 0.5, {"a": 0.5}, 0.5, (0.4, 0.6), None, 1.0),
-        Row("svd", 2.0, False, None, {}, float("nan"), (), None, 0.0),
+        row("ours", {0: [1.0] * 36 + [0.0] * 4, 1: [1.0] * 36 + [0.0] * 4}),
+        row("taylor", {0: [1.0] * 28 + [0.0] * 12}),
+        row("random", {0: [1.0] * 10 + [0.0] * 30, 1: [1.0] * 20 + [0.0] * 20}),
+        row("svd", {}),
     ]
-    lines = accuracy_table(rows, ["ours", "random", "svd", "taylor"], [2.0]).splitlines()[2:]
+    names = ["ours", "taylor", "random", "svd", "flap"]
+    lines = accuracy_table(rows, names, [2.0], PICTURES).splitlines()[2:]
     assert [line.split("|")[2].strip() for line in lines] == [
-        "**90.0** (90.0-90.0)", "50.0 (40.0-60.0)", "cannot", "-",
+        "**90.0** (90.0-90.0)", "70.0", "37.5 (25.0-50.0)", "cannot", "-",
     ]  # fmt: skip
+    near = [rows[0], row("taylor", {0: [0.0] + [1.0] * 36 + [0.0] * 3})]
+    lines = accuracy_table(near, ["ours", "taylor"], [2.0], PICTURES).splitlines()[2:]
+    assert lines[1].split("|")[2].strip() == "**90.0**"
+
+
+def test_an_ablation_is_compared_with_what_it_changes_on_the_same_seed_and_questions() -> None:
+    rows = [row("heads", {0: [1.0] * 40}), row("heads/ks", {0: [1.0] * 36 + [0.0] * 4})]
+    (line,) = ablation_table(rows, {"heads/ks": "heads"}, [2.0], PICTURES).splitlines()[2:]
+    shown = line.split("|")[3].strip()
+    assert shown.startswith("90.0: -10.00 [-20.00, ")
+    assert changed_by("heads") == "ours"
+    assert changed_by("heads/ks") == "heads"
+
+
+def test_what_groups_leave_of_the_budget_goes_to_neurons(job: Job, cost: FlopsCost) -> None:
+    ranking = criteria.random(job.specs, seed=1)
+    kept = selection.uniform(job.specs, ranking, cost, 0.6)
+    wider = {
+        key: replace(each, neurons=tuple(range(len(each.neurons) + selection.ROUND_TO)))
+        for key, each in kept.items()
+    }
+    assert selection.share_of(job.specs, kept, cost) <= 0.6
+    assert selection.share_of(job.specs, wider, cost) > 0.6
