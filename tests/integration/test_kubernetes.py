@@ -32,7 +32,8 @@ def of_kind(objects: list[Manifest], *kinds: str) -> list[Manifest]:
 def pods(objects: list[Manifest]) -> dict[str, dict[str, Any]]:
     """The pods' specs by the name of what makes them."""
     makers = of_kind(objects, "Deployment", "StatefulSet", "Job")
-    return {maker["metadata"]["name"]: maker["spec"]["template"]["spec"] for maker in makers}
+    found = {maker["metadata"]["name"]: maker["spec"]["template"]["spec"] for maker in makers}
+    return found | {pod["metadata"]["name"]: pod["spec"] for pod in of_kind(objects, "Pod")}
 
 
 @pytest.mark.parametrize(("name", "manifest"), FILES, ids=[name for name, _ in FILES])
