@@ -1,4 +1,4 @@
-"""What docs/deployment.md says to type for Kubernetes: of things that are there, in an order that works."""
+"""What docs/deployment.md says to type for Kubernetes: it is there, and in an order that works."""
 
 from __future__ import annotations
 
