@@ -16,7 +16,7 @@ from service.client import GatewayClient
 from service.command import read_settings, service_errors
 from service.errors import ServiceError
 from service.top.reader import Reader
-from service.top.screen import render
+from service.top.screen import fitting, render
 from service.top.view import View, check_names, only
 
 EVERY_S, ONCE_S = 2.0, 10.0
@@ -49,9 +49,11 @@ def top(
 ) -> None:
     """Watch how compressed models compare with their originals, live.
 
-    For each model: requests, errors, latency, time to first token, tokens, queue and accuracy, and the
-    ratio compressed / original; for each alias its canary or shadow; for each job how far it is.
-    Percentiles come from the gateway's histograms and are as fine as their buckets. Ctrl-C ends it.
+    For each model: requests, errors, queue, latency, time to the first and to each further token,
+    tokens, cores and graphics cards in use, memory, parameters, FLOPs and accuracy, and the ratio
+    compressed / original; for each alias its canary or shadow; for each job how far it is. Percentiles
+    come from the gateway's histograms and are as fine as their buckets. A terminal that is too low for
+    all rows shows the most important ones. Ctrl-C ends it.
 
     Example: infoprune top --alias prod --once --json | jq '.ratios[0].p95_s'
     """
@@ -106,7 +108,7 @@ def _live(watch: Watch) -> None:
     console.print("Looking for the first time...")
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(render(watch.look()), refresh=True)
+            live.update(fitting(watch.look(), console), refresh=True)
 
 
 def _print(view: View, *, as_json: bool) -> None:

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from service.client import GatewayClient
 from service.errors import ServiceError
+from service.top.models import model_rows, ratios_of
 from service.top.scrape import Between, Scrape, read
-from service.top.view import View, alias_row, job_rows, model_rows, ratios_of
+from service.top.view import View, alias_row, job_rows
 
 ENDED_SHOWN_S = 600.0
 """How long a job that is over is still shown."""

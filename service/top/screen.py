@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.top.view import Accuracy, AliasRow, JobRow, ModelRow, Ratios, View
-
-_Cell = Callable[[ModelRow], str]
-_Ratio = Callable[[Ratios], float | None]
-_MISSING = "-"
+from service.top.models import ModelRow, Ratios
+from service.top.rows import MISSING, Row, groups_of, interval
+from service.top.view import AliasRow, JobRow, View
 
 
-def render(view: View) -> RenderableType:
-    """Everything, one table below the other."""
-    parts: list[RenderableType] = [_family(view, family) for family in _families(view.models)]
+def fitting(view: View, console: Console) -> RenderableType:
+    """Everything where the terminal is as high as that; else the rows that matter most."""
+    everything = render(view)
+    fits = len(console.render_lines(everything, pad=False)) <= console.height
+    return everything if fits else render(view, brief=True)
+
+
+def render(view: View, *, brief: bool = False) -> RenderableType:
+    """One table below the other; `brief` leaves out rows that can be done without."""
+    parts: list[RenderableType] = [
+        _family(view, family, brief=brief) for family in _families(view.models)
+    ]
     if not view.models:
         parts.append(Text("No models."))
     elif not any(row.requests_per_s for row in view.models):
@@ -27,6 +34,8 @@ def render(view: View) -> RenderableType:
     if view.jobs:
         parts.append(_jobs(view.jobs))
     parts += [Text(f"Not shown: {note}") for note in view.notes]
+    if brief:
+        parts.append(Text("More rows on a higher terminal, and by --once."))
     return Group(*parts)
 
 
@@ -37,7 +46,7 @@ def _families(rows: Sequence[ModelRow]) -> list[list[ModelRow]]:
     return [[head, *(row for row in rows if row.base == head.model)] for head in heads]
 
 
-def _family(view: View, family: Sequence[ModelRow]) -> Table:
+def _family(view: View, family: Sequence[ModelRow], *, brief: bool) -> Table:
     ratios = {r.compressed: r for r in view.ratios}
     table = Table(title=f"Last {view.window_s:.0f} s", title_justify="left")
     table.add_column("")
@@ -45,44 +54,20 @@ def _family(view: View, family: Sequence[ModelRow]) -> Table:
         table.add_column(row.model if row.ready else f"{row.model} (not ready)", justify="right")
         if row.model in ratios:
             table.add_column("ratio", justify="right")
-    datasets = sorted({name for row in family for name in row.accuracy})
-    for label, cell, ratio in (*_rows(), *(_accuracy_row(dataset) for dataset in datasets)):
-        table.add_row(label, *_cells(family, ratios, cell, ratio))
+    for rows in groups_of(family, brief=brief):
+        for each in rows:
+            table.add_row(each.label, *_cells(family, ratios, each))
+        if not brief:
+            table.add_section()
     return table
 
 
-def _rows() -> Sequence[tuple[str, _Cell, _Ratio]]:
-    return (
-        ("requests/s", lambda m: _number(m.requests_per_s, "{:.2f}"), lambda r: r.requests_per_s),
-        ("errors", lambda m: _number(m.error_share, "{:.1%}"), lambda _: None),
-        ("latency, p50", lambda m: _seconds(m.p50_s), lambda r: r.p50_s),
-        ("latency, p95", lambda m: _seconds(m.p95_s), lambda r: r.p95_s),
-        (
-            "first token, p50 (streams)",
-            lambda m: _seconds(m.first_token_p50_s),
-            lambda r: r.first_token_p50_s,
-        ),
-        ("tokens/s", lambda m: _number(m.tokens_per_s, "{:.1f}"), lambda r: r.tokens_per_s),
-        ("in flight / waiting", lambda m: f"{m.in_flight} / {m.waiting}", lambda _: None),
-    )
-
-
-def _accuracy_row(dataset: str) -> tuple[str, _Cell, _Ratio]:
-    return (
-        f"accuracy, {dataset}",
-        lambda m: _interval(m.accuracy.get(dataset)),
-        lambda r: r.accuracy.get(dataset),
-    )
-
-
-def _cells(
-    family: Sequence[ModelRow], ratios: Mapping[str, Ratios], cell: _Cell, ratio: _Ratio
-) -> list[str]:
+def _cells(family: Sequence[ModelRow], ratios: Mapping[str, Ratios], row: Row) -> list[str]:
     found = []
-    for row in family:
-        found.append(cell(row))
-        if row.model in ratios:
-            shown = ratio(ratios[row.model])
+    for model in family:
+        found.append(row.cell(model))
+        if model.model in ratios:
+            shown = row.ratio(ratios[model.model])
             found.append("" if shown is None else f"{shown:.2f}")
     return found
 
@@ -91,35 +76,21 @@ def _aliases(rows: Sequence[AliasRow]) -> Table:
     table = Table("alias", "answered by", "beside", "agreement", "canary", title_justify="left")
     for row in rows:
         targets = ", ".join(f"{model} {share:.0%}" for model, share in row.targets.items())
-        beside = f"{row.kind} {row.candidate}" if row.candidate else _MISSING
+        beside = f"{row.kind} {row.candidate}" if row.candidate else MISSING
         if row.kind == "canary":
             beside += f", {row.percent:g} %, step {row.step} of {row.steps}"
-        agreement = f"{_interval(row.agreement)} (n={row.pairs})" if row.agreement else _MISSING
-        table.add_row(row.alias, targets, beside, agreement, row.next or row.last or _MISSING)
+        agreement = f"{interval(row.agreement)} (n={row.pairs})" if row.agreement else MISSING
+        table.add_row(row.alias, targets, beside, agreement, row.next or row.last or MISSING)
     return table
 
 
 def _jobs(rows: Sequence[JobRow]) -> Table:
     table = Table("job", "makes", "status", "stage", "done", "left", title_justify="left")
     for row in rows:
-        left = _MISSING if row.seconds_left is None else _duration(row.seconds_left)
+        left = MISSING if row.seconds_left is None else _duration(row.seconds_left)
         done = f"{row.percent:.0f} %"
-        table.add_row(row.id, row.name, row.status, row.stage or _MISSING, done, left)
+        table.add_row(row.id, row.name, row.status, row.stage or MISSING, done, left)
     return table
-
-
-def _number(value: float | None, pattern: str) -> str:
-    return _MISSING if value is None else pattern.format(value)
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return _MISSING
-    return f"{1000 * value:.1f} ms" if value < 1 else f"{value:.2f} s"
-
-
-def _interval(found: Accuracy | None) -> str:
-    return _MISSING if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _duration(seconds: float) -> str:

@@ -2,60 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from service.errors import AliasNotFoundError, ModelNotFoundError
-from service.failures import failed_share, is_answered, is_failed
-from service.top.scrape import Between, Scrape
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """As last measured, 0 to 1, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One model over the window. None: nothing to tell it from, such as no request."""
-
-    model: str
-    variant: str
-    base: str | None
-    """The original of a compressed model."""
-    ready: bool
-    requests_per_s: float | None
-    error_share: float | None
-    """Of the requests that count, as `service/failures.py` defines it."""
-    p50_s: float | None
-    p95_s: float | None
-    first_token_p50_s: float | None
-    """Of streams."""
-    tokens_per_s: float | None
-    """Of answers."""
-    in_flight: int
-    waiting: int
-    accuracy: Mapping[str, Accuracy]
-    """By dataset."""
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """A compressed model's figures over its original's; None where either is missing or 0."""
-
-    original: str
-    compressed: str
-    requests_per_s: float | None
-    p50_s: float | None
-    p95_s: float | None
-    first_token_p50_s: float | None
-    tokens_per_s: float | None
-    accuracy: Mapping[str, float | None]
+from service.top.models import Accuracy, ModelRow, Ratios
 
 
 @dataclass(frozen=True)
@@ -108,90 +60,6 @@ class View:
     def to_json(self) -> dict[str, Any]:
         """As JSON's types."""
         return asdict(self)
-
-
-def model_rows(between: Between, described: Iterable[Mapping[str, Any]]) -> tuple[ModelRow, ...]:
-    """A row for every model.
-
-    Args:
-        between: the window's two scrapes.
-        described: the models as `GET /v1/models` describes them.
-    """
-    models = [model for model in described if model["variant"] != "alias"]
-    return tuple(_model_row(between, model) for model in models)
-
-
-def _model_row(between: Between, described: Mapping[str, Any]) -> ModelRow:
-    name = described["id"]
-    now, latency = between.last, "infoprune_request_latency_seconds"
-    return ModelRow(
-        model=name,
-        variant=described["variant"],
-        base=described["base"],
-        ready=described["ready"],
-        requests_per_s=between.rate("infoprune_requests_total", model=name),
-        error_share=_error_share(between, name),
-        p50_s=between.quantile(0.5, latency, model=name),
-        p95_s=between.quantile(0.95, latency, model=name),
-        first_token_p50_s=between.quantile(
-            0.5, "infoprune_time_to_first_token_seconds", model=name
-        ),
-        tokens_per_s=between.rate("infoprune_tokens_total", model=name, kind="completion"),
-        in_flight=int(now.total("infoprune_in_flight_requests", model=name)),
-        waiting=int(now.total("infoprune_waiting_requests", model=name)),
-        accuracy=_accuracy(now, name),
-    )
-
-
-def _error_share(between: Between, model: str) -> float | None:
-    name = "infoprune_requests_total"
-    statuses = {dict(key)["status"] for key in between.last.series(name, model=model)}
-    by_status = {s: between.increase(name, model=model, status=s) for s in statuses}
-    failed = sum(count for status, count in by_status.items() if is_failed(status))
-    answered = sum(count for status, count in by_status.items() if is_answered(status))
-    return failed_share(failed, answered)
-
-
-def _accuracy(now: Scrape, model: str) -> dict[str, Accuracy]:
-    bounds: dict[str, dict[str, float]] = {}
-    for key, value in now.series("infoprune_accuracy_ratio", model=model).items():
-        labels = dict(key)
-        bounds.setdefault(labels["dataset"], {})[labels["bound"]] = value
-    return {dataset: Accuracy(**found) for dataset, found in sorted(bounds.items())}
-
-
-def ratios_of(rows: Sequence[ModelRow]) -> tuple[Ratios, ...]:
-    """Every compressed model over its original, where both are there."""
-    by_name = {row.model: row for row in rows}
-    return tuple(
-        _ratios(by_name[row.base], row)
-        for row in rows
-        if row.base is not None and row.base in by_name
-    )
-
-
-def _ratios(original: ModelRow, compressed: ModelRow) -> Ratios:
-    def over(name: str) -> float | None:
-        return _ratio(getattr(compressed, name), getattr(original, name))
-
-    return Ratios(
-        original=original.model,
-        compressed=compressed.model,
-        requests_per_s=over("requests_per_s"),
-        p50_s=over("p50_s"),
-        p95_s=over("p95_s"),
-        first_token_p50_s=over("first_token_p50_s"),
-        tokens_per_s=over("tokens_per_s"),
-        accuracy={
-            dataset: _ratio(found.value, original.accuracy[dataset].value)
-            for dataset, found in compressed.accuracy.items()
-            if dataset in original.accuracy
-        },
-    )
-
-
-def _ratio(above: float | None, below: float | None) -> float | None:
-    return above / below if above is not None and below else None
 
 
 def canary_percent(found: Mapping[str, Any]) -> float | None:

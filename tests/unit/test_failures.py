@@ -12,8 +12,8 @@ import yaml
 from deploy.dashboards.queries import failed_share
 from service.failures import is_answered, is_failed
 from service.telemetry import Metrics
+from service.top.models import model_rows
 from service.top.scrape import Between, Scrape, read
-from service.top.view import model_rows
 from service.traffic import counts_of
 from tests.support.prometheus import CONFIGURATION
 from tests.support.registry import model

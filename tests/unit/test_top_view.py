@@ -12,9 +12,11 @@ from rich.console import Console
 
 from service.errors import AliasNotFoundError, ModelNotFoundError
 from service.rollout.records import Shadow
+from service.top.models import model_rows, ratios_of
+from service.top.rows import scaled
 from service.top.scrape import Between, read
-from service.top.screen import render
-from service.top.view import View, alias_row, check_names, job_rows, model_rows, only, ratios_of
+from service.top.screen import fitting, render
+from service.top.view import View, alias_row, check_names, job_rows, only
 from tests.support.registry import alias, canary
 
 MODELS: list[dict[str, Any]] = [
@@ -23,6 +25,13 @@ MODELS: list[dict[str, Any]] = [
     {"id": "other", "variant": "original", "base": None, "ready": False},
     {"id": "prod", "variant": "alias", "ready": True},
 ]
+
+
+PER_TOKEN = "infoprune_request_time_per_output_token_seconds"
+GPU = (
+    'infoprune_worker_gpu_utilization_ratio{model="big",variant="x",worker="1"} 0.75\n'
+    'infoprune_worker_gpu_memory_bytes{model="big",variant="x",worker="1"} 2e10\n'
+)
 
 
 def exposition(asked: dict[str, int], *, failed: int = 0, left: int = 0) -> str:
@@ -40,6 +49,17 @@ def exposition(asked: dict[str, int], *, failed: int = 0, left: int = 0) -> str:
             f"infoprune_waiting_requests{{{labels}}} 4",
             f'infoprune_request_latency_seconds_bucket{{{labels},le="{slow}"}} {count}',
             f'infoprune_request_latency_seconds_bucket{{{labels},le="+Inf"}} {count}',
+            f'{PER_TOKEN}_bucket{{{labels},le="0.02"}} {count}',
+            f'{PER_TOKEN}_bucket{{{labels},le="+Inf"}} {count}',
+            f'infoprune_worker_cpu_seconds_total{{{labels},worker="1"}} {count / 8}',
+            f'infoprune_worker_cpu_seconds_total{{{labels},worker="2"}} {count / 8}',
+            f'infoprune_worker_resident_memory_bytes{{{labels},worker="1"}} 1.5e9',
+            f'infoprune_worker_resident_memory_bytes{{{labels},worker="2"}} 0.5e9',
+            f"infoprune_model_parameters{{{labels}}} {4e6 if model == 'big' else 1e6}",
+            *(
+                f'infoprune_model_flops{{{labels},part="{part}"}} 5e8'
+                for part in ("vision", "projector", "prefill", "decode_token")
+            ),
         ]
         value = 0.9 if model == "big" else 0.81
         for bound, shift in (("value", 0.0), ("low", -0.1), ("high", 0.05)):
@@ -92,6 +112,19 @@ def test_a_models_row_has_its_rates(view: View) -> None:
     assert big.error_share == pytest.approx(10 / 90), "a client that left does not count"
     assert big.accuracy["easy"].low == pytest.approx(0.8)
     assert (other.requests_per_s, other.p50_s, other.error_share) == (0.0, None, None)
+
+
+def test_a_models_row_has_what_it_uses_and_costs(view: View) -> None:
+    big, small, other = view.models
+    assert big.p99_s == pytest.approx(0.495)
+    assert big.per_token_p50_s == pytest.approx(0.01)
+    assert (big.cores, small.cores) == (2.0, 1.0)
+    assert (big.memory_bytes, big.params) == (2e9, 4e6)
+    assert big.prompt_flops == 1.5e9, "a token of the answer is not of the prompt"
+    assert (big.gpus, big.gpu_memory_bytes) == (None, None)
+    assert (other.cores, other.memory_bytes, other.params, other.prompt_flops) == (None,) * 4
+    (ratios,) = view.ratios
+    assert (ratios.cores, ratios.params, ratios.memory_bytes) == (0.5, 0.25, 1.0)
 
 
 def test_ratios_are_compressed_over_original(view: View) -> None:
@@ -163,10 +196,56 @@ def test_the_screen_says_all_of_it(view: View) -> None:
     for shown in (
         "Last 10 s", "10.00", "250.0 ms", "11.1%", "0.900 [0.800, 0.950]", "3 / 4", "other (not ready)",
         "shadow small", "0.970 [0.900, 0.990] (n=300)", "canary small, 5 %, step 2 of 5",
-        "12 of 200 answers", "prune", "40 %", "0:01:15",
+        "12 of 200 answers", "prune", "40 %", "0:01:15", "latency, p99", "2 GB", "4 M", "1.5 G",
     ):  # fmt: skip
         assert shown in text, text
     assert "\x1b" not in text
+
+
+def on_a_terminal(view: View, width: int, height: int) -> list[str]:
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=height)
+    console.print(fitting(view, console))
+    return out.getvalue().splitlines()
+
+
+def test_a_low_terminal_has_the_rows_that_matter_most(view: View) -> None:
+    pair = replace(view, models=view.models[:2], aliases=(), jobs=())
+    low, high = on_a_terminal(pair, 80, 20), on_a_terminal(pair, 80, 24)
+    assert len(low) <= 20
+    assert low[-1] == "More rows on a higher terminal, and by --once."
+    assert any("latency, p95" in line for line in low)
+    assert not any("latency, p99" in line or "cores" in line for line in low)
+    assert 20 < len(high) <= 24
+    assert any("cores in use" in line for line in high)
+    assert max(map(len, high)) <= 80
+    assert not any("…" in line for line in [*low, *high]), "nothing is cut off"
+
+
+def test_rows_of_graphics_cards_are_shown_where_there_are_any(view: View) -> None:
+    assert not any("cards" in line for line in on_a_terminal(view, 160, 200))
+    last = read(exposition({"big": 80}) + GPU, 10.0)
+    rows = model_rows(Between(read(exposition({"big": 0}), 0.0), last), MODELS[:1])
+    shown = "\n".join(on_a_terminal(replace(view, models=rows, ratios=()), 160, 200))
+    assert "0.75" in shown
+    assert "20 GB" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"),
+        (42.0, "42"),
+        (999.4, "999"),
+        (999.6, "1 k"),
+        (1_234_567.0, "1.23 M"),
+        (12_345_678.0, "12.3 M"),
+        (199_960_000_000.0, "200 G"),
+        (2e12, "2 T"),
+    ],
+)
+def test_large_numbers_have_three_digits_and_a_prefix(value: float, shown: str) -> None:
+    assert scaled(value) == shown
 
 
 def test_a_view_is_json(view: View) -> None:
