@@ -97,8 +97,8 @@ release: install-dev ## sdist, wheel, SBOM and checksums into dist/; the version
 	@$(BIN)/python -m deploy.release
 
 images: install-dev ## build all images with Docker (PROFILE=cpu or gpu); their tag is the version
-	@version=$$($(BIN)/python -m hatchling version | tr + -) && VERSION=$$version docker compose \
-		-f deploy/compose.yaml --profile $(or $(PROFILE),cpu) build --build-arg VERSION=$${version%%-*}
+	@VERSION=$$($(BIN)/python -m hatchling version | tr + -) && export VERSION && docker compose \
+		-f deploy/compose.yaml --profile $(or $(PROFILE),cpu) build
 
 docs: install-dev ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -32,7 +32,10 @@ def open_tracing(settings: Settings, service: str) -> Tracing | None:
 
 
 def traces_endpoint(settings: Settings) -> str | None:
-    """Where spans are sent, by OTLP over HTTP."""
-    if settings.otlp_endpoint is None:
+    """Where spans are sent, by OTLP over HTTP; None where no collector is named.
+
+    An empty variable names none, as OpenTelemetry has it: Compose cannot leave one out.
+    """
+    if not settings.otlp_endpoint:
         return None
     return settings.otlp_endpoint.rstrip("/") + PATH

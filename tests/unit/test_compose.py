@@ -13,7 +13,10 @@ import yaml
 from rq import Worker
 
 from service.settings import Settings
+from service.telemetry.tracing import traces_endpoint
+from service.workers.vllm_command import Machine, worker_command
 from tests.support.compose import LocalCompose, env_file, interpolated, started_order
+from tests.unit.test_routing import entry
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy" / "compose.yaml"
@@ -21,6 +24,7 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 ENVIRONMENT = env_file((ROOT / "deploy" / ".env.example").read_text(), {})
 CONTENT: dict[str, Any] = interpolated(yaml.safe_load(COMPOSE.read_text()), ENVIRONMENT)
 SERVICES: dict[str, dict[str, Any]] = CONTENT["services"]
+OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 EXACT_TAG = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
 
 
@@ -129,12 +133,33 @@ def test_what_the_file_sets_are_settings(monkeypatch: pytest.MonkeyPatch) -> Non
         said = spec.get("environment", {})
         if "INFOPRUNE_RUN_DIR" not in said:
             continue
-        assert set(said) - ours <= {"OMP_WAIT_POLICY"}, name
+        assert set(said) - ours <= {"OMP_WAIT_POLICY", OTLP}, name
         with monkeypatch.context() as patch:
             for variable, value in said.items():
                 patch.setenv(variable, str(value))
             settings = Settings()
         assert str(settings.run_dir) == "/var/lib/infoprune"
+        assert traces_endpoint(settings) is None, "an empty variable is none"
+
+
+def test_a_collector_that_is_named_is_every_processs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's as well: whoever starts it tells it the settings' collector."""
+    url = "http://collector:4318"
+    named = interpolated(yaml.safe_load(COMPOSE.read_text()), ENVIRONMENT | {OTLP: url})["services"]
+    ours = {n for n, spec in named.items() if "INFOPRUNE_RUN_DIR" in spec.get("environment", {})}
+    assert ours == {n for n, spec in SERVICES.items() if "build" in spec}
+    assert {named[name]["environment"][OTLP] for name in ours} == {url}
+    monkeypatch.setenv(OTLP, url)
+    machine = Machine(cores=2, cpu_flags=frozenset(), has_gpu=False)
+    command = worker_command(entry("a"), 8000, Settings(), machine)
+    assert command[command.index("--otlp-traces-endpoint") + 1] == f"{url}/v1/traces"
+
+
+def test_what_is_built_is_told_the_version_that_its_tag_says() -> None:
+    built = {name: spec for name, spec in SERVICES.items() if "build" in spec}
+    assert len(built) == 9
+    for name, spec in built.items():
+        assert spec["build"]["args"]["VERSION"] == spec["image"].partition(":")[2], name
 
 
 # --- the harness of tests/e2e/test_compose.py

@@ -210,6 +210,8 @@ def test_the_standard_variable_or_ours_turns_it_on(
     assert open_tracing(Settings(), "x") is None
     monkeypatch.setenv(name, "http://collector:4318/")
     assert traces_endpoint(Settings()) == "http://collector:4318/v1/traces"
+    monkeypatch.setenv(name, "")
+    assert traces_endpoint(Settings()) is None, "as a variable that is not set"
 
 
 def test_without_the_library_the_service_runs_untraced(monkeypatch: pytest.MonkeyPatch) -> None:
