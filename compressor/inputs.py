@@ -10,8 +10,8 @@ from torch import Tensor
 
 from compressor.errors import DatasetError
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.runner import render
 from compressor.families import Family
+from compressor.prompts import adds_special_tokens, answered, render
 
 BATCH = 32
 REFERENCE_DATASET = "easy-vqa"
@@ -25,19 +25,13 @@ def prepare(
     batches = []
     for start in range(0, len(chosen), batch):
         chunk = chosen[start : start + batch]
+        text = answered(processor, chunk, ending=ending)
         inputs = processor(
-            images=[e.image() for e in chunk],
-            text=[render(processor, e) + e.answer + ending for e in chunk],
-            padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt",
+            images=[e.image() for e in chunk], text=text, padding=True, padding_side="right",
+            add_special_tokens=adds_special_tokens(processor, text[0]), return_tensors="pt",
         )  # fmt: skip
         batches.append({k: v for k, v in inputs.items() if isinstance(v, Tensor)})
     return batches
-
-
-def answer_lengths(processor: Any, chosen: Sequence[Example], *, ending: str = "") -> list[int]:
-    """Tokens of each example's answer with its ending."""
-    encode = processor.tokenizer.encode
-    return [len(encode(e.answer + ending, add_special_tokens=False)) for e in chosen]
 
 
 def token_weights(
@@ -89,7 +83,8 @@ def reference_request(processor: Any, family: Family) -> tuple[int, int]:
     asked = examples(REFERENCE_DATASET, "train", samples=REFERENCE_SAMPLES)
     image = processor.image_token
     texts = [render(processor, example).replace(image, "") for example in asked]
-    lengths = [len(processor.tokenizer.encode(t, add_special_tokens=False)) for t in texts]
+    special = adds_special_tokens(processor, texts[0])
+    lengths = [len(processor.tokenizer.encode(t, add_special_tokens=special)) for t in texts]
     patches = family.image_patches(prepare(processor, asked[:1])[0])
     return round(sum(lengths) / len(lengths)), patches
 
@@ -105,7 +100,8 @@ def reference_prompt(processor: Any, text_tokens: int) -> tuple[tuple[int, ...],
     found = []
     for example in asked:
         text = render(processor, example)
-        ids = processor.tokenizer.encode(text, add_special_tokens=False)
+        special = adds_special_tokens(processor, text)
+        ids = processor.tokenizer.encode(text, add_special_tokens=special)
         found.append((abs(len(ids) - 1 - text_tokens), ids, example))
     _, ids, example = min(found, key=lambda each: each[0])
     head, tail = ids[:-1], ids[-1:]

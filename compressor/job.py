@@ -30,6 +30,7 @@ from compressor.leftovers import work_directory
 from compressor.loading import load
 from compressor.plan import Plan
 from compressor.processor import cpu_flags, multiplies_bf16
+from compressor.prompts import answer_lengths
 from compressor.recipe import Recipe
 from compressor.streams import LazyModel
 from compressor.work import Work, belongs
@@ -124,7 +125,7 @@ class Job:
             seed=self.recipe.seed,
         )
         batches = inputs.prepare(self.processor, chosen, batch=self.batch)
-        lengths = inputs.answer_lengths(self.processor, chosen)
+        lengths = answer_lengths(self.processor, chosen)
         token = inputs.image_token_id(self.processor)
         return batches, inputs.token_weights(batches, lengths, token)
 

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compressor import inputs
 from compressor.evaluate.datasets import Example
+from compressor.prompts import answer_lengths
 
 _SHORT = 256
 """Tokens up to which plain attention is trained on a CPU."""
@@ -59,7 +60,7 @@ def batch_of(processor: Any, chosen: Sequence[Example], device: torch.device) ->
     end = processor.tokenizer.eos_token or ""
     given = inputs.prepare(processor, chosen, batch=len(chosen), ending=end)[0]
     ids, used = given["input_ids"], given["attention_mask"].bool()
-    lengths = inputs.answer_lengths(processor, chosen, ending=end)
+    lengths = answer_lengths(processor, chosen, ending=end)
     answers = torch.zeros(ids.shape[0], ids.shape[1] - 1, dtype=torch.bool)
     for row, (stop, length) in enumerate(zip(used.sum(1).tolist(), lengths, strict=True)):
         answers[row, stop - length - 1 : stop - 1] = True

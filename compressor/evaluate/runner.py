@@ -10,21 +10,9 @@ from torch import nn
 
 from compressor.evaluate.example import MAX_NEW_TOKENS, Example
 from compressor.evaluate.metrics import score
+from compressor.prompts import adds_special_tokens, render
 
 BATCH = 32
-
-
-def conversation(example: Example) -> list[dict[str, Any]]:
-    """The chat messages that ask an example's question."""
-    parts = [{"type": "image"}, {"type": "text", "text": example.prompt}]
-    return [{"role": "user", "content": parts}]
-
-
-def render(processor: Any, example: Example) -> str:
-    """The prompt's text, by the model's own chat template."""
-    text = processor.apply_chat_template(conversation(example), add_generation_prompt=True)
-    assert isinstance(text, str)
-    return text
 
 
 @torch.inference_mode()
@@ -40,10 +28,10 @@ def answer_examples(
     generate: Any = model.generate
     for start in range(0, len(examples), BATCH):
         chunk = examples[start : start + BATCH]
+        text = [render(processor, e) for e in chunk]
         inputs = processor(
-            images=[e.image() for e in chunk],
-            text=[render(processor, e) for e in chunk],
-            padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt",
+            images=[e.image() for e in chunk], text=text, padding=True, padding_side="left",
+            add_special_tokens=adds_special_tokens(processor, text[0]), return_tensors="pt",
         ).to(device)  # fmt: skip
         output = generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]

@@ -19,12 +19,15 @@ VOCABULARY = 832  # a multiple of 64; what the tokenizer leaves free is never sa
 IMAGE_TOKENS = 64  # 64x64 pixels in patches of 8x8
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# An answer follows `ASSISTANT:` without a space, as the model is taught.
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{{ message['role'].upper() + ': ' }}"
-    "{% if message['content'] is string %}{{ message['content'] + ' ' }}{% else %}"
+    "{{ bos_token }}{% for message in messages %}"
+    "{% set said = message['role'] == 'assistant' %}{% set end = eos_token if said else ' ' %}"
+    "{{ message['role'].upper() + (':' if said else ': ') }}"
+    "{% if message['content'] is string %}{{ message['content'] + end }}{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image>\n' }}"
     "{% endif %}{% endfor %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] + ' ' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] + end }}"
     "{% endif %}{% endfor %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
 )

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from compressor.evaluate.datasets import Example
-from compressor.evaluate.runner import render
+from compressor.prompts import render
 from models.training import shapes
 
 MAX_TOKENS = 8

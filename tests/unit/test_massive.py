@@ -13,11 +13,11 @@ from transformers import AutoProcessor
 
 from compressor.checkpoint import MANIFEST
 from compressor.evaluate.datasets import examples
-from compressor.evaluate.runner import render
 from compressor.heal import relative_distance
 from compressor.job import open_job
 from compressor.massive import MOST, MassiveLimit, massive_weights
 from compressor.pipeline import score
+from compressor.prompts import render
 from compressor.recipe import parse_recipe
 from compressor.scoring import LayerScores
 from tests.support.random_vlm import write_random_vlm
