@@ -41,7 +41,7 @@ STAGES: tuple[Stage, ...] = (
 )  # fmt: skip
 _READ_SUFFIXES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
 """Of the files of a model directory that a compression reads."""
-_PIECES = 2
+_PIECES = 3
 """Of what the pieces mean; 2: massive positions count less."""
 _BATCH_ELEMENTS = 1 << 23
 """32 MB in float32: a layer has a handful of such activations at once."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.metrics import Interval, bootstrap, mean_difference, paired
+from compressor.evaluate.metrics import Interval, bootstrap, cautious_difference, paired
 from compressor.evaluate.runner import score_examples
 from compressor.loading import assemble
 from compressor.recipe import Evaluation
@@ -98,7 +98,7 @@ def drop_on_validation(
     *,
     advance: Callable[[float], None],
 ) -> Interval:
-    """The paired difference of the mean over the datasets' validation splits.
+    """The paired difference of the mean over the datasets' validation splits, its lower end cautious.
 
     Args:
         original: the original's directory.
@@ -119,7 +119,7 @@ def drop_on_validation(
         )
         for number, (directory, work) in enumerate(zip((original, compressed), works, strict=True))
     )
-    return mean_difference(before, after, groups=pictures(asked), seed=seed)
+    return cautious_difference(before, after, groups=pictures(asked), seed=seed)
 
 
 def pictures(asked: dict[str, list[Example]]) -> dict[str, list[str]]:

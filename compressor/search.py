@@ -1,7 +1,8 @@
 """Search: the smallest model that keeps an accuracy, by bisection over plans.
 
 The bound holds on the named validation splits at 95 % confidence: the lower end of the paired interval
-of the mean difference may not fall below minus the bound. Several plans are held against the same
+of the mean difference may not fall below minus the bound. One more picture that is lost is counted in,
+as no change of few answers is no proof (`cautious_difference`). Several plans are held against the same
 questions, so the accepted one is a little lucky; the report therefore states the difference on the test
 splits, which no plan was chosen by.
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,40 @@ def mean_difference(
         raise ValueError(f"Datasets differ: {sorted(scores_a)} and {sorted(scores_b)}.")
     differences = {name: paired(scores_a[name], scores_b[name]) for name in scores_a}
     return mean_over_datasets(differences, groups=groups, seed=seed)
+
+
+def cautious_difference(
+    scores_a: Mapping[str, Sequence[float]],
+    scores_b: Mapping[str, Sequence[float]],
+    *,
+    groups: Mapping[str, Sequence[str]],
+    seed: int = 0,
+) -> Interval:
+    """`mean_difference` whose lower end does not trust what was never seen.
+
+    Where no answer changed, a bootstrap has nothing but zeros to draw, and its interval is [0, 0] of
+    any number of questions, though 50 allow a loss of 6 % (the rule of three). The lower end is
+    therefore that of these questions and of one more picture in each dataset on which b loses all: of
+    50 without a change it is -0.06, of 1000 -0.003; where many answers change it matters little.
+
+    Args:
+        scores_a: as of `mean_difference`.
+        scores_b: as of `mean_difference`.
+        groups: see `mean_over_datasets`.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `mean_difference`.
+    """
+    found = mean_difference(scores_a, scores_b, groups=groups, seed=seed)
+    worse: dict[str, list[float]] = {}
+    wider: dict[str, list[str]] = {}
+    for name, own in groups.items():
+        size = math.ceil(len(own) / len(set(own)))
+        worse[name] = paired(scores_a[name], scores_b[name]) + [-1.0] * size
+        wider[name] = [*own, *["\0one more"] * size]
+    low = mean_over_datasets(worse, groups=wider, seed=seed).low
+    return replace(found, low=min(found.low, low))
 
 
 def paired(scores_a: Sequence[float], scores_b: Sequence[float]) -> list[float]:

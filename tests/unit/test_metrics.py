@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from compressor.errors import DatasetError
 from compressor.evaluate.datasets import examples
 from compressor.evaluate.generated.canvas import SPLITS
-from compressor.evaluate.metrics import Interval, bootstrap, exact_match, mean_difference
+from compressor.evaluate.metrics import (
+    Interval,
+    bootstrap,
+    cautious_difference,
+    exact_match,
+    mean_difference,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +121,25 @@ def test_the_mean_difference_uses_pictures() -> None:
     groups = {"a": [str(picture) for picture in range(40) for _ in range(10)]}
     wide, narrow = mean_difference(before, after, groups=groups), mean_difference(before, after)
     assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize(("questions", "least"), [(50, -0.04), (1000, -0.002)])
+def test_no_changed_answer_of_few_is_no_proof(questions: int, least: float) -> None:
+    """The rule of three: of n questions without a change 3 / n may still be lost."""
+    same, groups = {"a": [1.0] * questions}, {"a": [str(n) for n in range(questions)]}
+    assert mean_difference(same, same, groups=groups).low == 0
+    found = cautious_difference(same, same, groups=groups)
+    assert (found.value, found.high) == (0, 0)
+    assert -4 / questions < found.low <= least
+
+
+def test_caution_matters_little_where_answers_change() -> None:
+    rng = np.random.default_rng(0)
+    before, groups = {"a": [0.5] * 4000}, {"a": [str(n // 2) for n in range(4000)]}
+    after = {"a": rng.choice([0.0, 0.5, 1.0], size=4000).tolist()}
+    plain = mean_difference(before, after, groups=groups)
+    cautious = cautious_difference(before, after, groups=groups)
+    assert plain.low - 0.002 < cautious.low <= plain.low
 
 
 def test_models_that_were_asked_differently_cannot_be_paired() -> None:
