@@ -32,6 +32,8 @@ class CompressRequest(BaseModel):
 class JobLog(BaseModel):
     """Answer of `GET /compress/{id}/logs`."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     lines: list[str]
     """The last ones, oldest first."""
 

@@ -55,6 +55,7 @@ class Window:
     span_s: float
     answered: int
     failed: int
+    """By status 5xx or 429; clients' own mistakes are in neither count."""
     requests_per_s: float | None
     tokens_per_s: float | None
     """Of all answers together."""

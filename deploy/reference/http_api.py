@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from deploy.reference.schema import Row, Schema, kind, one_line, resolved, rows
+from deploy.reference.schema import Row, Schema, has_name, kind, one_line, resolved, rows, values_of
 
 _METHODS = ("get", "put", "post", "delete")
+_ELSEWHERE = {"Recipe": "recipe-keys.md"}
+"""Objects that another page tells."""
 
 
 def operations(document: Schema, scope_of: Callable[[str], str | None]) -> str:
@@ -21,14 +23,23 @@ def operations(document: Schema, scope_of: Callable[[str], str | None]) -> str:
             operation = item[method]
             tag = operation.get("tags", ["service"])[0]
             lines = _operation(f"{method.upper()} {path}", operation, scope_of(path), definitions)
-            objects |= _answers(operation["responses"], definitions)
+            for answer in _answers(operation["responses"], definitions).values():
+                objects |= _named_in(answer, definitions)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                body = resolved(content["schema"], definitions)
+                for value in body.get("properties", {}).values():
+                    objects |= _named_in(value, definitions)
             by_tag.setdefault(tag, []).append("\n".join(lines))
     sections = [f"## {tag.capitalize()}\n\n" + "\n".join(all_) for tag, all_ in by_tag.items()]
     told = [
-        f"### {name}\n\n" + "\n".join(_fields("", schema, definitions))
+        f"### {name}\n\n{one_line(schema.get('description', ''))}\n\n"
+        + "\n".join(_fields("", schema, definitions, depth=1))
         for name, schema in sorted(objects.items())
     ]
-    return "\n".join([*sections, "## Objects\n", *told])
+    page = "\n".join([*sections, "## Objects\n", *told])
+    for name, where in _ELSEWHERE.items():
+        page = page.replace(f"[{name}](#{name.lower()})", f"[{name}]({where})")
+    return page
 
 
 def _operation(
@@ -64,10 +75,32 @@ def _parameters(parameters: Any, definitions: Schema) -> Iterator[str]:
 
 
 def _answer(responses: Mapping[str, Any], definitions: Schema) -> Iterator[str]:
-    for name in _answers(responses, definitions):
+    found = _answers(responses, definitions)
+    for name in found:
         yield f"Answer: [{name}](#{name.lower()}).\n"
     if any("text/event-stream" in r.get("content", {}) for r in responses.values()):
         yield "Answer: server-sent events.\n"
+    elif not found:
+        said = next(r.get("description", "") for s, r in responses.items() if s.startswith("2"))
+        yield f"Answer: {said}\n"
+
+
+def _named_in(schema: Schema, definitions: Schema) -> dict[str, Schema]:
+    """An object and all that it holds, however deep, by name; those of other pages left out.
+
+    Each as it is defined: where it is used, it has the sentence of the key that holds it.
+    """
+    found = resolved(schema, definitions)
+    if found.get("title") in _ELSEWHERE:
+        return {}
+    inner = [*found.get("properties", {}).values(), *found.get("anyOf", ())]
+    inner += [each for each in (found.get("items"), values_of(found)) if each]
+    named = {}
+    if has_name(found):
+        named[found["title"]] = definitions.get(found["title"], found)
+    for each in inner:
+        named |= _named_in(each, definitions)
+    return named
 
 
 def _answers(responses: Mapping[str, Any], definitions: Schema) -> dict[str, Schema]:
@@ -81,8 +114,8 @@ def _answers(responses: Mapping[str, Any], definitions: Schema) -> dict[str, Sch
     return found
 
 
-def _fields(title: str, schema: Schema, definitions: Schema) -> Iterator[str]:
-    found = list(rows(schema, definitions))
+def _fields(title: str, schema: Schema, definitions: Schema, *, depth: int = 2) -> Iterator[str]:
+    found = list(rows(schema, definitions, depth=depth, named=True))
     if found:
         heading = f"{title}\n\n" if title else ""
         yield f"{heading}| key | | default | |\n|---|---|---|---|"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 
 from compressor.checkpoint import Compression, LayerShape
 from compressor.recipe import TARGETS, Recipe
@@ -77,7 +77,7 @@ def settings_page() -> str:
     """`settings.md`."""
     found = rows(Settings.model_json_schema(by_alias=False), {}, depth=1)
     table = "\n".join(
-        f"| {_variable(row.name)} | {row.kind} | {_setting_default(row)} | {row.meaning} |"
+        f"| {variable(row.name)} | {row.kind} | {_setting_default(row)} | {row.meaning} |"
         for row in found
     )
     return f"""{_WRITTEN}# Settings
@@ -150,10 +150,12 @@ def _table(found: list[Row]) -> str:
     return "\n".join(["| key | | default | |\n|---|---|---|---|", *lines, ""])
 
 
-def _variable(name: str) -> str:
-    field = Settings.model_fields[name]
-    own = f"`INFOPRUNE_{name.upper()}`"
-    return own if field.validation_alias is None else f"`{name.upper()}` or {own}"
+def variable(name: str) -> str:
+    """All that a setting is read from; its own name is for the code only."""
+    alias = Settings.model_fields[name].validation_alias
+    given = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    named = [f"`{each}`" for each in given if isinstance(each, str) and each != name]
+    return " or ".join(named or [f"`{Settings.model_config['env_prefix']}{name.upper()}`"])
 
 
 def _setting_default(row: Row) -> str:

@@ -31,7 +31,9 @@ class Row:
     meaning: str
 
 
-def rows(schema: Schema, definitions: Schema, prefix: str = "", depth: int = 2) -> Iterator[Row]:
+def rows(
+    schema: Schema, definitions: Schema, prefix: str = "", depth: int = 2, *, named: bool = False
+) -> Iterator[Row]:
     """The keys of an object, those of objects inside it after its own name.
 
     Args:
@@ -39,16 +41,17 @@ def rows(schema: Schema, definitions: Schema, prefix: str = "", depth: int = 2) 
         definitions: what its `$ref`s name, by the reference's last part.
         prefix: goes before every name.
         depth: how many objects deep; deeper ones are told as "object".
+        named: whether those are told by their name, as a link to the section that tells them.
     """
     required = set(schema.get("required", ()))
     for name, given in schema.get("properties", {}).items():
         value = resolved(given, definitions)
         if depth > 1 and value.get("properties"):
-            yield from rows(value, definitions, f"{prefix}{name}.", depth - 1)
+            yield from rows(value, definitions, f"{prefix}{name}.", depth - 1, named=named)
             continue
         yield Row(
             name=prefix + name,
-            kind=kind(value, definitions),
+            kind=kind(value, definitions, named=named),
             default=_default(given),
             required=name in required,
             meaning=one_line(given.get("description", "")),
@@ -68,21 +71,39 @@ def resolved(schema: Schema, definitions: Schema) -> Schema:
     return schema
 
 
-def kind(schema: Schema, definitions: Schema) -> str:
-    """A type with its bounds, in words."""
+def kind(schema: Schema, definitions: Schema, *, named: bool = False) -> str:
+    """A type with its bounds, in words; `named` as for `rows`."""
     found = resolved(schema, definitions)
     if "const" in found:
         return f"`{found['const']}`"
     if "enum" in found:
         return " or ".join(f"`{value}`" for value in found["enum"])
     if "anyOf" in found:
-        return " or ".join(dict.fromkeys(kind(o, definitions) for o in found["anyOf"]))
+        told = (kind(o, definitions, named=named) for o in found["anyOf"])
+        return " or ".join(dict.fromkeys(told))
     if found.get("type") == "array":
         inner = found.get("items")
-        return f"list of {kind(inner, definitions)}" if inner else "list"
+        return f"list of {kind(inner, definitions, named=named)}" if inner else "list"
+    if named and has_name(found):
+        return f"[{found['title']}](#{found['title'].lower()})"
+    if named and has_name(held := resolved(values_of(found), definitions)):
+        return f"object of {kind(held, definitions, named=True)}"
+    if found.get("format") == "binary":
+        return "file"
     plain = _PLAIN.get(found.get("type", ""), "object" if _is_object(found) else "any")
     limits = " and ".join(f"{sign} {found[key]:g}" for key, sign in _LIMITS if key in found)
     return f"{plain}, {limits}" if limits else plain
+
+
+def has_name(schema: Schema) -> bool:
+    """Whether it is an object with keys of its own, and has a name."""
+    return bool(schema.get("properties") and schema.get("title"))
+
+
+def values_of(schema: Schema) -> Schema:
+    """What an object whose keys are not fixed holds; empty where that is not said."""
+    found = schema.get("additionalProperties")
+    return found if isinstance(found, dict) else {}
 
 
 def one_line(text: str) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from service.errors import AliasNotFoundError, AliasStateError, QueueUnavailableError
 from service.gateway.actor import actor
+from service.gateway.parameters import AliasName, Why
 from service.gateway.state import Gateway
 from service.rollout import changes
 from service.rollout.counters import read_comparison
@@ -23,6 +24,9 @@ from service.rollout.summary import PairSummary, summarise
 
 router = APIRouter(prefix="/aliases", tags=["aliases"])
 T = TypeVar("T")
+NewName = Annotated[
+    Name, Path(description="Name of the alias; it is made where it does not exist.")
+]
 
 
 class _Body(BaseModel):
@@ -36,6 +40,7 @@ class SetAlias(_Body):
     """Who answers the alias, by weight."""
 
     targets: Annotated[list[Target], Field(min_length=1, max_length=16)]
+    """The models that answer, each with its weight."""
     sticky: bool = True
     """Whether a client, known by `user` or a session header, stays with its model."""
 
@@ -55,23 +60,30 @@ class StartShadow(_Body):
     """Copy requests to a candidate."""
 
     candidate: str
+    """The model that gets the copies."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Of the requests that are copied."""
 
 
 class StartCanary(CanaryRules):
     """Give a candidate a growing share of the requests."""
 
     candidate: str
+    """The model that shall take over."""
     original: str | None = None
     """The model that the candidate is compared with; an alias that does not exist yet is made of it."""
     reason: Annotated[str, Field(max_length=500)] = ""
+    """For the history."""
 
 
 class AliasView(BaseModel):
     """An alias, and how its pair compares."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     alias: Alias
     comparison: PairSummary | None = None
+    """Of the running canary or shadow, or of the last canary; None where there is none."""
 
 
 class AliasList(BaseModel):
@@ -100,7 +112,7 @@ async def list_aliases(request: Request) -> AliasList:
 
 
 @router.get("/{name}")
-async def get_alias(request: Request, name: str) -> AliasView:
+async def get_alias(request: Request, name: AliasName) -> AliasView:
     """One alias: targets, shadow, canary with its verdict, and the comparison so far."""
     gateway = _gateway(request)
     found = gateway.snapshot.aliases.get(name)
@@ -111,7 +123,7 @@ async def get_alias(request: Request, name: str) -> AliasView:
 
 @router.put("/{name}")
 async def set_alias(
-    request: Request, name: Name, body: Annotated[SetAlias, Body(examples=_TARGETS)]
+    request: Request, name: NewName, body: Annotated[SetAlias, Body(examples=_TARGETS)]
 ) -> AliasView:
     """Create an alias, or change its targets, weights and stickiness."""
     setting = Setting(targets=tuple(body.targets), sticky=body.sticky)
@@ -126,14 +138,14 @@ async def set_alias(
 
 
 @router.delete("/{name}")
-async def delete_alias(request: Request, name: str, reason: str = "") -> Alias:
+async def delete_alias(request: Request, name: AliasName, reason: Why = "") -> Alias:
     """Forget an alias; its models stay."""
     by = actor(request, reason)
     return await _stored(_gateway(request), lambda store: store.delete_alias(name, by))
 
 
 @router.post("/{name}/promote")
-async def promote(request: Request, name: str, body: Promote) -> AliasView:
+async def promote(request: Request, name: AliasName, body: Promote) -> AliasView:
     """Let one model answer everything; what was before can be rolled back to."""
 
     def change(alias: Alias) -> Alias:
@@ -143,7 +155,7 @@ async def promote(request: Request, name: str, body: Promote) -> AliasView:
 
 
 @router.post("/{name}/rollback")
-async def roll_back(request: Request, name: str, body: Reason) -> AliasView:
+async def roll_back(request: Request, name: AliasName, body: Reason) -> AliasView:
     """End a running canary; where none runs, restore the former targets."""
     change = partial(changes.roll_back, why=body.reason, now=time.time())
     return await _change(request, name, change, body.reason, "roll back")
@@ -151,7 +163,7 @@ async def roll_back(request: Request, name: str, body: Reason) -> AliasView:
 
 @router.post("/{name}/shadow")
 async def start_shadow(
-    request: Request, name: str, body: Annotated[StartShadow, Body(examples=_SHADOW)]
+    request: Request, name: AliasName, body: Annotated[StartShadow, Body(examples=_SHADOW)]
 ) -> AliasView:
     """Copy a share of the requests to a candidate, which answers no client."""
     shadow = Shadow(candidate=body.candidate, share=body.share)
@@ -160,7 +172,7 @@ async def start_shadow(
 
 
 @router.delete("/{name}/shadow")
-async def end_shadow(request: Request, name: str, reason: str = "") -> AliasView:
+async def end_shadow(request: Request, name: AliasName, reason: Why = "") -> AliasView:
     """Copy no more requests."""
     change = partial(changes.set_shadow, shadow=None, now=time.time())
     return await _change(request, name, change, reason, "end shadow")
@@ -168,7 +180,7 @@ async def end_shadow(request: Request, name: str, reason: str = "") -> AliasView
 
 @router.post("/{name}/canary")
 async def start_canary(
-    request: Request, name: Name, body: Annotated[StartCanary, Body(examples=_CANARY)]
+    request: Request, name: NewName, body: Annotated[StartCanary, Body(examples=_CANARY)]
 ) -> AliasView:
     """Let a candidate climb while it holds; it is rolled back by itself where it does not."""
     others = {"candidate", "original", "reason"}
@@ -186,7 +198,7 @@ async def start_canary(
 
 
 @router.delete("/{name}/canary")
-async def stop_canary(request: Request, name: str, reason: str = "") -> AliasView:
+async def stop_canary(request: Request, name: AliasName, reason: Why = "") -> AliasView:
     """Stop a canary by hand; the reference answers everything again."""
     sentence = reason or "Stopped by hand."
 
@@ -197,7 +209,7 @@ async def stop_canary(request: Request, name: str, reason: str = "") -> AliasVie
 
 
 @router.get("/{name}/history")
-async def history(request: Request, name: str) -> ChangeList:
+async def history(request: Request, name: AliasName) -> ChangeList:
     """Who changed the alias, when and why; also of one that was deleted."""
     found = await _stored(_gateway(request), lambda s: s.history(kind="alias", name=name))
     return ChangeList(data=found)

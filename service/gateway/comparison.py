@@ -23,7 +23,11 @@ POINT_S = 30.0
 _INTERVALS = TypeAdapter(dict[str, Interval])
 
 
-class SideView(BaseModel):
+class _View(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class SideView(_View):
     """One of the two models."""
 
     name: str
@@ -39,7 +43,7 @@ class SideView(BaseModel):
     """Requests since the gateways began."""
 
 
-class Ratios(BaseModel):
+class Ratios(_View):
     """Compressed by original; None where one is not known."""
 
     params: float | None
@@ -50,7 +54,7 @@ class Ratios(BaseModel):
     tokens_per_request_s: float | None
 
 
-class Curves(BaseModel):
+class Curves(_View):
     """One model's last minutes, a value for every time."""
 
     p50_s: list[float | None]
@@ -60,7 +64,7 @@ class Curves(BaseModel):
     tokens_per_s: list[float | None]
 
 
-class Series(BaseModel):
+class Series(_View):
     """Both models' last minutes."""
 
     at: list[float]
@@ -69,7 +73,7 @@ class Series(BaseModel):
     compressed: Curves
 
 
-class ComparisonView(BaseModel):
+class ComparisonView(_View):
     """Answer of `GET /comparison`."""
 
     original: SideView
@@ -84,29 +88,39 @@ class Answers(BaseModel):
     """Two models' answers to one question."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"a": "Yes.", "b": "yes"}]}
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [{"a": "Yes.", "b": "yes"}]},
     )
 
     a: Annotated[str, Field(max_length=100_000)]
+    """One model's answer."""
     b: Annotated[str, Field(max_length=100_000)]
+    """The other's."""
 
 
-class AgreementView(BaseModel):
+class AgreementView(_View):
     """How two answers agree, each 0 to 1."""
 
     value: float
     """What a canary would count."""
     exact: float
+    """Equal texts."""
     vqa: float
+    """Equal after the VQA evaluation's normalisation."""
     token: float
+    """F1 of the words."""
 
 
 @router.get("")
 async def compare(
     request: Request,
-    original: str,
-    compressed: str,
-    window_s: Annotated[float, Query(ge=10, le=KEPT_S)] = 300.0,
+    original: Annotated[str, Query(description="Name of the first model.")],
+    compressed: Annotated[str, Query(description="Name of the model that is compared with it.")],
+    window_s: Annotated[
+        float,
+        Query(ge=10, le=KEPT_S, description="Seconds that rates and quantiles are taken over."),
+    ] = 300.0,
 ) -> ComparisonView:
     """Cost, accuracy and live speed of two models; over the last `window_s` seconds, with curves.
 

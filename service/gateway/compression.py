@@ -16,6 +16,7 @@ from compressor.recipe import Recipe, parse_recipe
 from service.errors import InvalidRequestError, ServiceError
 from service.gateway.body import read_body
 from service.gateway.families import check_compressible
+from service.gateway.parameters import JobId
 from service.gateway.state import Gateway
 from service.gateway.trail import trail_of
 from service.jobs.queue import JobQueue
@@ -28,6 +29,7 @@ COMMENT_EVERY_S = 15.0
 """So that proxies do not close a stream of a job that stands still."""
 
 router = APIRouter(prefix="/compress", tags=["compression"])
+Lines = Annotated[int, Query(ge=1, le=2000, description="How many lines.")]
 SCHEMA = {
     "requestBody": {
         "required": True,
@@ -39,7 +41,9 @@ SCHEMA = {
 @router.post("", status_code=202, openapi_extra=SCHEMA)
 async def submit(
     request: Request,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="Any text that is new for each new job.")
+    ] = None,
 ) -> JobRecord:
     """Queue a job; its record has the id to ask for and the name that the new model will have.
 
@@ -94,23 +98,21 @@ async def list_jobs(request: Request) -> JobList:
 
 
 @router.get("/{job_id}")
-async def get_job(request: Request, job_id: str) -> JobRecord:
+async def get_job(request: Request, job_id: JobId) -> JobRecord:
     """One job: status, stage, percent, and its report or error once it is over."""
     gateway: Gateway = request.app.state.gateway
     return await asyncio.to_thread(gateway.queue.get, job_id)
 
 
 @router.delete("/{job_id}")
-async def cancel(request: Request, job_id: str) -> JobRecord:
+async def cancel(request: Request, job_id: JobId) -> JobRecord:
     """Cancel a job: its process is stopped, nothing of it stays. A job that is over stays as it is."""
     gateway: Gateway = request.app.state.gateway
     return await asyncio.to_thread(gateway.queue.cancel, job_id)
 
 
 @router.get("/{job_id}/logs")
-async def logs(
-    request: Request, job_id: str, last: Annotated[int, Query(ge=1, le=2000)] = 200
-) -> JobLog:
+async def logs(request: Request, job_id: JobId, last: Lines = 200) -> JobLog:
     """The last lines of a job's log."""
     gateway: Gateway = request.app.state.gateway
     return JobLog(lines=[*await asyncio.to_thread(gateway.queue.logs, job_id, last)])
@@ -123,7 +125,7 @@ async def logs(
         200: {"content": {"text/event-stream": {}}, "description": "Until the job is over."}
     },
 )
-async def events(request: Request, job_id: str) -> StreamingResponse:
+async def events(request: Request, job_id: JobId) -> StreamingResponse:
     """Follow a job until it is over: status, stage, percent and seconds left, as they change."""
     gateway: Gateway = request.app.state.gateway
     first = await asyncio.to_thread(gateway.queue.get, job_id)

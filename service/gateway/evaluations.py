@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from compressor.evaluate.datasets import DATASETS
 from service.errors import InvalidRequestError, QueueUnavailableError
 from service.evaluations.records import EvaluationRecord, EvaluationRecords
+from service.gateway.parameters import EvaluationId
 from service.gateway.state import Gateway
 from service.routing.policy import find_model
 
@@ -36,6 +37,7 @@ class EvaluationRequest(BaseModel):
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     """Questions of each dataset's test split, drawn by the seed."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Two evaluations with one seed ask the same questions."""
 
 
 class EvaluationList(BaseModel):
@@ -78,14 +80,14 @@ async def list_evaluations(request: Request) -> EvaluationList:
 
 
 @router.get("/{evaluation_id}")
-async def get_evaluation(request: Request, evaluation_id: str) -> EvaluationRecord:
+async def get_evaluation(request: Request, evaluation_id: EvaluationId) -> EvaluationRecord:
     """One evaluation: how far it is, and its report once it is finished."""
     gateway: Gateway = request.app.state.gateway
     return await _stored(gateway, lambda records: records.get(evaluation_id))
 
 
 @router.delete("/{evaluation_id}")
-async def cancel(request: Request, evaluation_id: str) -> EvaluationRecord:
+async def cancel(request: Request, evaluation_id: EvaluationId) -> EvaluationRecord:
     """Cancel an evaluation; one that is over stays as it is."""
     gateway: Gateway = request.app.state.gateway
 

@@ -7,26 +7,32 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from service.errors import QueueUnavailableError
 from service.gateway.actor import actor
 from service.gateway.aliases import ChangeList
+from service.gateway.parameters import ModelName, Why
 from service.gateway.state import Gateway
 from service.registry import ModelEntry, WorkerStatus
 from service.rollout.store import RolloutStore
 from service.routing.policy import find_model, workers_of
 
 router = APIRouter(prefix="/models", tags=["models"])
+Files = Annotated[bool, Query(description="Remove the checkpoint as well.")]
 
 
 class WorkerView(BaseModel):
     """A process that serves the model."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     status: WorkerStatus
+    """Ready ones answer; one in backoff failed to start and is tried again later."""
     restarts: int
+    """Times that its process ended by itself, or did not start in time."""
     error: str | None
     """What keeps it from being ready, or ended it last."""
 
@@ -34,13 +40,18 @@ class WorkerView(BaseModel):
 class ModelView(BaseModel):
     """A model, and who uses it."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     model: ModelEntry
+    """What is registered of it."""
     ready: bool
+    """Whether one of its workers can answer."""
     aliases: list[str]
     """That point to it."""
     children: list[str]
     """Models that were compressed from it."""
     workers: list[WorkerView]
+    """Its processes, ready or not."""
 
 
 class ModelList(BaseModel):
@@ -53,9 +64,14 @@ class ModelList(BaseModel):
 class Retire(BaseModel):
     """Take a model out of service."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "old"}]})
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [{"reason": "old"}]},
+    )
 
     reason: Annotated[str, Field(max_length=500)] = ""
+    """For the history."""
 
 
 @router.get("")
@@ -66,14 +82,14 @@ async def list_models(request: Request) -> ModelList:
 
 
 @router.get("/{name}")
-async def get_model(request: Request, name: str) -> ModelView:
+async def get_model(request: Request, name: ModelName) -> ModelView:
     """One model."""
     gateway: Gateway = request.app.state.gateway
     return _view(gateway, find_model(gateway.snapshot, name))
 
 
 @router.post("/{name}/retire", status_code=202)
-async def retire(request: Request, name: str, body: Retire) -> ModelView:
+async def retire(request: Request, name: ModelName, body: Retire) -> ModelView:
     """No new requests from now on; once those under way are answered its worker is stopped."""
     gateway: Gateway = request.app.state.gateway
     by = actor(request, body.reason)
@@ -86,7 +102,9 @@ async def retire(request: Request, name: str, body: Retire) -> ModelView:
 
 
 @router.delete("/{name}")
-async def delete(request: Request, name: str, files: bool = False, reason: str = "") -> ModelEntry:
+async def delete(
+    request: Request, name: ModelName, files: Files = False, reason: Why = ""
+) -> ModelEntry:
     """Forget a retired model; with `files`, remove the checkpoint that a job of this service made."""
     gateway: Gateway = request.app.state.gateway
     by = actor(request, reason)
@@ -102,7 +120,7 @@ async def delete(request: Request, name: str, files: bool = False, reason: str =
 
 
 @router.get("/{name}/history")
-async def history(request: Request, name: str) -> ChangeList:
+async def history(request: Request, name: ModelName) -> ChangeList:
     """Who changed the model's state, when and why; also of one that was deleted."""
     gateway: Gateway = request.app.state.gateway
     store = RolloutStore(gateway.redis)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.gateway.exposition import ReplicaFiles, exposition
+from service.gateway.parameters import ModelOrAlias
 from service.gateway.scrape_targets import TargetGroup, targets
 from service.gateway.state import Gateway
 from service.registry import Snapshot
@@ -19,7 +20,9 @@ from service.routing.policy import find_model, workers_of
 router = APIRouter()
 
 
-@router.get("/v1/models")
+@router.get(
+    "/v1/models", response_description="`data` is the list; each `id` is a name to ask for."
+)
 async def list_models(request: Request) -> dict[str, Any]:
     """All models and aliases that can be asked, in OpenAI's shape, with what was measured of each."""
     snapshot = request.app.state.gateway.snapshot
@@ -28,8 +31,8 @@ async def list_models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": found}
 
 
-@router.get("/v1/models/{name}")
-async def get_model(request: Request, name: str) -> dict[str, Any]:
+@router.get("/v1/models/{name}", response_description="As it is in the list.")
+async def get_model(request: Request, name: ModelOrAlias) -> dict[str, Any]:
     """One model or alias."""
     return _describe(request.app.state.gateway, name)
 
@@ -73,7 +76,10 @@ def _describe_alias(snapshot: Snapshot, alias: Alias) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics")
+@router.get(
+    "/metrics",
+    response_description="Prometheus's text format; docs/metrics.md says what each metric is.",
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     gateway: Gateway = request.app.state.gateway
@@ -82,20 +88,22 @@ async def metrics(request: Request) -> Response:
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/metrics/targets")
+@router.get("/metrics/targets", response_description="Groups of targets with their labels.")
 async def metrics_targets(request: Request) -> list[TargetGroup]:
     """Prometheus service discovery (`http_sd_configs`): the engines that are ready, by model."""
     gateway: Gateway = request.app.state.gateway
     return targets(gateway.snapshot)
 
 
-@router.get("/health")
+@router.get("/health", response_description='`{"status": "ok"}`.')
 async def health() -> dict[str, str]:
     """The process is alive."""
     return {"status": "ok"}
 
 
-@router.get("/ready")
+@router.get(
+    "/ready", response_description="`ready`, `models` and `store`; 503 where none is ready."
+)
 async def ready(request: Request) -> JSONResponse:
     """200 once at least one model can be asked; says which, and whether Redis can be reached."""
     gateway: Gateway = request.app.state.gateway

@@ -1,4 +1,4 @@
-"""The hot endpoints in the OpenAPI document: FastAPI does not see them, as they are in front of it."""
+"""What `/openapi.json` says beyond FastAPI's routes: the hot endpoints, in front of it, and keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.gateway.auth import required_scope
+from service.gateway.images import FORMATS
+
+_JSON = "application/json"
 _MODEL = {"type": "string", "description": "Name of a model or an alias."}
 _PART = {
     "type": "object",
@@ -30,11 +34,16 @@ _MESSAGE = {
     },
 }
 _SAMPLING = {
-    "stream": {"type": "boolean"},
-    "n": {"type": "integer"},
-    "max_tokens": {"type": "integer"},
-    "temperature": {"type": "number"},
-    "logprobs": {},
+    "stream": {
+        "type": "boolean",
+        "description": "Whether the answer comes as server-sent events, piece by piece.",
+    },
+    "n": {"type": "integer", "description": "How many answers; one by default."},
+    "max_tokens": {"type": "integer", "description": "The most tokens of an answer."},
+    "temperature": {
+        "type": "number",
+        "description": "0 is greedy: shadows and canaries compare only such answers.",
+    },
     "user": {"type": "string", "description": "An alias keeps to one variant for a user."},
 }
 _CHAT = {
@@ -42,40 +51,113 @@ _CHAT = {
     "required": ["model", "messages"],
     "properties": {
         "model": _MODEL,
-        "messages": {"type": "array", "items": _MESSAGE},
+        "messages": {
+            "type": "array",
+            "items": _MESSAGE,
+            "description": "The conversation: each has a `role` and a `content`, which is a text or a "
+            "list of parts, `text` or `image_url` (a data URL, or an http(s) URL).",
+        },
         **_SAMPLING,
+        "logprobs": {
+            "type": "boolean",
+            "description": "Whether the tokens' log probabilities come along.",
+        },
     },
+    "examples": [
+        {
+            "model": "shapes-llava",
+            "messages": [{"role": "user", "content": "What is a circle?"}],
+            "max_tokens": 16,
+            "temperature": 0,
+        }
+    ],
 }
 _COMPLETION = {
     "type": "object",
     "required": ["model", "prompt"],
-    "properties": {"model": _MODEL, "prompt": {}, **_SAMPLING},
+    "properties": {
+        "model": _MODEL,
+        "prompt": {
+            "description": "The text that is gone on with, or a list of texts or token ids."
+        },
+        **_SAMPLING,
+        "logprobs": {
+            "type": "integer",
+            "description": "How many of the likeliest tokens come with their log probabilities.",
+        },
+    },
+    "examples": [{"model": "shapes-llava", "prompt": "A circle is", "max_tokens": 16}],
 }
 _FORM = {
     "type": "object",
     "required": ["image", "question", "model"],
     "properties": {
-        "image": {"type": "string", "format": "binary"},
-        "question": {"type": "string"},
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": f"The picture's file: {', '.join(FORMATS)}.",
+        },
+        "question": {"type": "string", "description": "What to ask, at most 4096 bytes."},
         "model": _MODEL,
     },
 }
+_ANSWERED = {
+    "title": "VqaAnswer",
+    "type": "object",
+    "required": ["answer", "model", "usage"],
+    "properties": {
+        "answer": {"type": "string", "description": "A word or a short phrase."},
+        "model": {"type": "string", "description": "The model that answered."},
+        "usage": {"type": "object", "description": "The tokens, as OpenAI counts them."},
+    },
+}
+_COMPLETED = (
+    "OpenAI's completion object as the engine made it; with `stream` its pieces, as events."
+)
+_ERRORS = {"400": "The request is wrong.", "404": "No such model.", "429": "Too much.",
+           "503": "Try again."}  # fmt: skip
 
 
-def _operation(summary: str, media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    errors = {"400": "The request is wrong.", "404": "No such model.", "429": "Too much.",
-              "503": "Try again."}  # fmt: skip
+def _operation(
+    summary: str, body: dict[str, Any], answer: str, content: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A hot endpoint; `content` is by media type, as OpenAPI has it."""
+    answered: dict[str, Any] = {"description": answer}
+    if content is not None:
+        answered["content"] = content
+    errors = {status: {"description": text} for status, text in _ERRORS.items()}
     return {
         "post": {
             "tags": ["inference"],
             "summary": summary,
-            "requestBody": {"required": True, "content": {media_type: {"schema": schema}}},
-            "responses": {
-                "200": {"description": "The answer."},
-                **{status: {"description": text} for status, text in errors.items()},
-            },
+            "requestBody": {"required": True, "content": body},
+            "responses": {"200": answered, **errors},
         }
     }
+
+
+def _hot() -> dict[str, Any]:
+    chat, completion = {_JSON: {"schema": _CHAT}}, {_JSON: {"schema": _COMPLETION}}
+    form = {"multipart/form-data": {"schema": _FORM}}
+    return {
+        "/v1/chat/completions": _operation("Chat, with pictures.", chat, _COMPLETED),
+        "/v1/completions": _operation("Go on with a text.", completion, _COMPLETED),
+        "/v1/vqa": _operation(
+            "Ask about a picture, by a form.",
+            form,
+            "The short answer.",
+            {_JSON: {"schema": _ANSWERED}},
+        ),
+    }
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """Say which operations need a key: `/docs` then lets one be entered."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key."}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            operation["security"] = [{"key": []}] if required_scope(path) else []
 
 
 def install(app: FastAPI) -> None:
@@ -86,12 +168,8 @@ def install(app: FastAPI) -> None:
             found = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            json = "application/json"
-            found["paths"] |= {
-                "/v1/chat/completions": _operation("Chat", json, _CHAT),
-                "/v1/completions": _operation("Complete a text", json, _COMPLETION),
-                "/v1/vqa": _operation("Ask about a picture", "multipart/form-data", _FORM),
-            }
+            found["paths"] |= _hot()
+            _ask_for_keys(found)
             app.openapi_schema = found
         return app.openapi_schema
 

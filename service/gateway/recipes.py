@@ -63,12 +63,16 @@ class Options(BaseModel):
 class Checked(BaseModel):
     """A request that would be queued."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     model: str
+    """The original."""
     name: str
     """What the compressed model would be called."""
     recipe: Recipe
     """With its defaults."""
     message: str
+    """What the job would do, in two sentences."""
 
 
 @router.get("/options")

@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 
 from service.errors import ReportNotFoundError
+from service.gateway.parameters import JobId, ModelName
 from service.gateway.state import Gateway
 from service.routing.policy import find_model
 
@@ -27,7 +28,7 @@ _DOCUMENTED = {
 
 
 @router.get("/models/{name}/report", tags=["models"], **_DOCUMENTED)  # type: ignore[arg-type]
-async def report_of_model(request: Request, name: str) -> Response:
+async def report_of_model(request: Request, name: ModelName) -> Response:
     """A compressed model's report: what was cut, spectra, accuracy, cost."""
     gateway: Gateway = request.app.state.gateway
     entry = find_model(gateway.snapshot, name)
@@ -35,7 +36,7 @@ async def report_of_model(request: Request, name: str) -> Response:
 
 
 @router.get("/compress/{job_id}/report", tags=["compression"], **_DOCUMENTED)  # type: ignore[arg-type]
-async def report_of_job(request: Request, job_id: str) -> Response:
+async def report_of_job(request: Request, job_id: JobId) -> Response:
     """The report of the model that a job made."""
     gateway: Gateway = request.app.state.gateway
     record = await asyncio.to_thread(gateway.queue.get, job_id)

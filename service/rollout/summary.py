@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from service.rollout.records import Canary, CanaryRules
 from service.routing.canary import (
@@ -22,7 +22,11 @@ from service.routing.canary import (
 from service.routing.sequential import Bounds, mean_bounds, quantile_bounds
 
 
-class Estimate(BaseModel):
+class _View(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Estimate(_View):
     """A value with its confidence sequence; None where nothing is known, or the bound is infinite."""
 
     value: float | None
@@ -31,7 +35,7 @@ class Estimate(BaseModel):
     n: int
 
 
-class SideSummary(BaseModel):
+class SideSummary(_View):
     """One of the two models."""
 
     served: int
@@ -46,7 +50,7 @@ class SideSummary(BaseModel):
     """Of the requests that both models got, seconds; copies run beside the clients' requests."""
 
 
-class CriterionView(BaseModel):
+class CriterionView(_View):
     """One criterion."""
 
     name: str
@@ -54,7 +58,7 @@ class CriterionView(BaseModel):
     sentence: str
 
 
-class PairSummary(BaseModel):
+class PairSummary(_View):
     """Reference and candidate, side by side."""
 
     reference: SideSummary

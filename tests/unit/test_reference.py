@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import typer
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.reference.commands import command_line
 from deploy.reference.figures import as_image
 from deploy.reference.http_api import operations
+from deploy.reference.pages import variable
 from deploy.reference.schema import Row, rows
+from service.gateway.app import create_app
+from service.settings import Settings
 
 
 class Inner(BaseModel):
@@ -91,6 +95,77 @@ def test_an_operation_is_told_with_scope_body_and_answer() -> None:
     assert "Body, `application/json`:\n\n| key |" in text
     assert "Answer: [Thing](#thing)." in text
     assert text.index("## Objects") < text.index("### Thing\n")
+
+
+class Held(BaseModel):
+    """One of many."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    size: int
+    """In bytes."""
+
+
+class Holder(BaseModel):
+    """Has others."""
+
+    many: list[Held]
+    named: dict[str, Held]
+    one: Held | None = None
+
+
+def test_objects_within_objects_are_told_once_and_linked() -> None:
+    app = FastAPI()
+
+    @app.get("/holder", tags=["things"])
+    def holder() -> Holder:
+        """What there is."""
+        raise NotImplementedError
+
+    text = operations(app.openapi(), lambda _: None)
+    assert "Answer: [Holder](#holder)." in text
+    assert "| `many` | list of [Held](#held) | required |  |" in text
+    assert "| `named` | object of [Held](#held) | required |  |" in text
+    assert "| `one` | [Held](#held) |  |  |" in text
+    assert text.count("### Held\n\nOne of many.\n\n| key |") == 1
+    assert "| `size` | integer | required | In bytes. |" in text
+
+
+def test_a_setting_is_named_as_it_is_read() -> None:
+    assert variable("host") == "`INFOPRUNE_HOST`"
+    assert variable("port") == "`PORT` or `INFOPRUNE_PORT`"
+    assert variable("otlp_endpoint") == "`INFOPRUNE_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`"
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    front = create_app(Settings(redis_url="redis://localhost", auth="off"))
+    found: dict[str, Any] = front.app.openapi()  # type: ignore[attr-defined]  # FastAPI's
+    return found
+
+
+def test_every_parameter_of_a_path_has_a_sentence(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for each in operation.get("parameters", ()):
+                assert each.get("description", "").endswith("."), (method, path, each["name"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/completions", "/v1/vqa", "/compress", "/compress/check"]
+)
+def test_every_key_of_a_main_endpoint_has_a_sentence(document: dict[str, Any], path: str) -> None:
+    operation = document["paths"][path]["post"]
+    (content,) = operation["requestBody"]["content"].values()
+    for name, value in content["schema"]["properties"].items():
+        assert value.get("description", "").endswith("."), name
+    assert next(r for s, r in operation["responses"].items() if s.startswith("2"))["description"]
+
+
+def test_a_key_is_asked_for_where_one_is_needed(document: dict[str, Any]) -> None:
+    assert document["paths"]["/health"]["get"]["security"] == []
+    assert document["paths"]["/v1/vqa"]["post"]["security"] == [{"key": []}]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
 def test_a_chart_becomes_an_image_with_a_size_and_a_colour() -> None:
