@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from compressor.evaluate.datasets import Example, examples
-from compressor.evaluate.metrics import Interval, bootstrap, cautious_difference, paired
+from compressor.evaluate.metrics import (
+    Interval,
+    bootstrap,
+    cautious_difference,
+    mean_difference,
+    paired,
+)
 from compressor.evaluate.runner import score_examples
 from compressor.loading import assemble
 from compressor.recipe import Evaluation
@@ -25,6 +31,8 @@ class Accuracy:
     compressed: dict[str, Interval]
     difference: dict[str, Interval]
     """Compressed minus original, paired by question."""
+    mean_difference: Interval | None = None
+    """Of the unweighted mean over datasets; None: nothing was asked."""
 
 
 def evaluate_pair(
@@ -59,7 +67,8 @@ def evaluate_pair(
         found.original[name] = bootstrap(a, groups=groups, seed=seed)
         found.compressed[name] = bootstrap(b, groups=groups, seed=seed)
         found.difference[name] = bootstrap(paired(a, b), groups=groups, seed=seed)
-    return found
+    whole = mean_difference(*scores, groups=pictures(asked), seed=seed)
+    return replace(found, mean_difference=whole)
 
 
 def scores_of(

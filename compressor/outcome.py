@@ -37,7 +37,10 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
             (candidate.directory, plan.towers, accuracy.compressed),
         )
     ]
-    return Report(job.source.name, sides[0], sides[1], accuracy.difference, job.recipe.seed)
+    return Report(
+        job.source.name, sides[0], sides[1], accuracy.difference, job.recipe.seed,
+        mean_difference=accuracy.mean_difference,
+    )  # fmt: skip
 
 
 def gather(

@@ -34,15 +34,16 @@ def show(found: Report | DryRun, out: Path) -> None:
 
 def report_table(report: Report, title: str) -> Table:
     """Original and compressed."""
-    from compressor.report.card import rows
+    from compressor.report.card import change, rows
 
     table = Table("", "original", "compressed", "ratio", title=f"{report.model}: {title}")
     for name, x, y in rows(report):
         table.add_row(name, f"{x:.4g}", f"{y:.4g}", f"{y / x:.3f}")
     for dataset, difference in report.difference.items():
         a, b = (side.accuracy[dataset].value for side in (report.original, report.compressed))
-        change = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-        table.add_row(f"accuracy, {dataset}", f"{a:.4f}", f"{b:.4f}", change)
+        table.add_row(f"accuracy, {dataset}", f"{a:.4f}", f"{b:.4f}", change(difference))
+    if report.overall is not None:
+        table.add_row("accuracy, mean", "", "", change(report.overall))
     return table
 
 

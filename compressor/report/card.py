@@ -32,9 +32,11 @@ def model_card(evidence: Evidence) -> str:
     accuracy = "\n".join(
         f"| {name} | {cell(report.original.accuracy[name])} "
         f"| {cell(report.compressed.accuracy[name])} "
-        f"| {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] |"
+        f"| {change(d)} |"
         for name, d in report.difference.items()
     )
+    if (mean := report.overall) is not None:
+        accuracy += f"\n| mean of the datasets | | | {change(mean)} |"
     steps = evidence.recipe.recovery.steps
     recovery = f"Recovered with {steps} steps of training." if steps else "No fine-tuning."
     return f"""---
@@ -56,8 +58,9 @@ visual and {flops.text_tokens} text tokens, 1 MAC = 2 FLOPs. {recovery}
 |---|---|---|---|
 {accuracy or "| not measured | | | |"}
 
-Intervals are 95 % bootstrap intervals over pictures. [The report](report/index.html) shows what was
-cut in which layer and why, and the recipe; [the same as data](report/data.json).
+Intervals are 95 % bootstrap intervals over pictures; questions are asked without OCR tokens. [The
+report](report/index.html) shows what was cut in which layer and why, and the recipe; [the same as
+data](report/data.json).
 
 {served_by(evidence)}
 """
@@ -71,6 +74,11 @@ def served_by(evidence: Evidence) -> str:
         "vLLM serves it where infoprune is installed; compressor.load(DIR) gives a transformers "
         "model."
     )
+
+
+def change(interval: Interval) -> str:
+    """A difference with its interval."""
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
 
 
 def cell(interval: Interval) -> str:

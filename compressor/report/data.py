@@ -56,8 +56,15 @@ class Report:
     difference: dict[str, Interval]
     """Compressed minus original, paired by question."""
     seed: int
+    mean_difference: Interval | None = None
+    """The same of the unweighted mean over datasets; None: nothing was asked."""
     spent: Spent | None = None
     """What this run cost. None in what is exported, which is the same from run to run."""
+
+    @property
+    def overall(self) -> Interval | None:
+        """The mean's difference, where it says more than the one dataset's."""
+        return self.mean_difference if len(self.difference) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -68,6 +75,8 @@ class Report:
             "compressed": self.compressed.to_json(),
             "accuracy_difference": {k: v.to_json() for k, v in self.difference.items()},
         }
+        if self.mean_difference is not None:
+            found["mean_accuracy_difference"] = self.mean_difference.to_json()
         return found if self.spent is None else found | {"spent": self.spent.to_json()}
 
 

@@ -9,7 +9,7 @@ import pytest
 from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import examples
 from compressor.evaluate.generated.canvas import Split
-from compressor.evaluate.metrics import bootstrap, mean_difference
+from compressor.evaluate.metrics import bootstrap, cautious_difference
 from compressor.measure import drop_on_validation, evaluate_pair
 from compressor.recipe import Evaluation
 from compressor.work import Work
@@ -62,7 +62,7 @@ def test_the_bound_of_a_search_is_held_against_whole_pictures(tmp_path: Path) ->
         NO_MODEL, NO_MODEL, None, evaluation, 0, (before, after), advance=ignore
     )
 
-    expected = mean_difference(
+    expected = cautious_difference(
         {DRAWN: [1.0] * QUESTIONS}, {DRAWN: scores}, groups={DRAWN: pictures}
     )
     assert found == expected

@@ -34,7 +34,8 @@ def side(scale: float, *, latency_s: float | None = None) -> Side:
 def report(model: str = "tiny", *, latency: bool = False) -> Report:
     times = (0.08, 0.05) if latency else (None, None)
     sides = (side(1.0, latency_s=times[0]), side(0.5, latency_s=times[1]))
-    return Report(model, *sides, {"easy-vqa": Interval(-0.01, -0.02, 0.0, 100)}, 7)
+    change = Interval(-0.01, -0.02, 0.0, 100)
+    return Report(model, *sides, {"easy-vqa": change}, 7, mean_difference=change)
 
 
 def tower(layers: int, heads: int, width: int) -> TowerDetails:
@@ -127,6 +128,24 @@ def test_the_page_shows_what_was_measured() -> None:
         "prefers-color-scheme: dark",
     ):  # fmt: skip
         assert shown in html, shown
+
+
+def test_page_card_and_table_show_the_mean_where_it_says_more_than_one_dataset() -> None:
+    one = report()
+    sides = [
+        replace(s, accuracy=s.accuracy | {"gqa": s.accuracy["easy-vqa"]})
+        for s in (one.original, one.compressed)
+    ]
+    two = replace(
+        one, original=sides[0], compressed=sides[1],
+        difference=one.difference | {"gqa": Interval(0.05, 0.0, 0.1, 100)},
+        mean_difference=Interval(0.02, -0.015, 0.055, 200),
+    )  # fmt: skip
+    shown = "+0.0200 [-0.0150, +0.0550]"
+    assert shown in page(evidence(two))
+    assert shown in model_card(evidence(two))
+    assert two.to_json()["mean_accuracy_difference"]["value"] == 0.02
+    assert "mean of the datasets" not in page(evidence(one)) + model_card(evidence(one))
 
 
 def test_a_page_without_evaluation_or_scores_says_so() -> None:
