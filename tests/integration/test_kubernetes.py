@@ -10,19 +10,17 @@ from typing import Any
 import pytest
 
 from deploy.prometheus_rule import RULES, prometheus_rule
-from tests.support.kubernetes import Manifest, built, faults, kustomize_command, objects_in
+from tests.support.kubernetes import faults, objects_in
+from tests.support.kustomize import Manifest, build
 
 KUBERNETES = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu")
 FILES = [(f"{p.relative_to(KUBERNETES)}:{o['kind']}", o) for p, o in objects_in(KUBERNETES)]
-needs_kustomize = pytest.mark.skipif(
-    kustomize_command() is None, reason="neither kustomize nor kubectl is installed"
-)
 
 
 @cache
 def overlay(name: str) -> list[Manifest]:
-    return built(KUBERNETES / "overlays" / name)
+    return build(KUBERNETES / "overlays" / name)
 
 
 def of_kind(objects: list[Manifest], *kinds: str) -> list[Manifest]:
@@ -41,7 +39,6 @@ def test_every_object_is_valid(name: str, manifest: Manifest) -> None:
     assert faults(manifest) == [], name
 
 
-@needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_object_of_an_overlay_is_valid_and_there_is_one_of_its_name(name: str) -> None:
     objects = overlay(name)
@@ -90,7 +87,6 @@ def test_no_secret_is_in_the_files() -> None:
     assert of_kind([o for _, o in FILES], "Secret") == []
 
 
-@needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_nothing_is_reached_but_by_a_policy_that_names_it(name: str) -> None:
     policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(overlay(name), "NetworkPolicy")}
@@ -107,7 +103,6 @@ def _templates(objects: list[Manifest]) -> list[dict[str, Any]]:
     return [maker["spec"]["template"] for maker in makers]
 
 
-@needs_kustomize
 def test_only_the_gpu_overlay_asks_for_gpus() -> None:
     for name in OVERLAYS:
         asks = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from service.workers.vllm_command import Machine, worker_command
 from tests.integration.test_kubernetes import (
     KUBERNETES,
     OVERLAYS,
-    needs_kustomize,
     of_kind,
     overlay,
     pods,
 )
 from tests.integration.test_rules import promtool
-from tests.support.kubernetes import Manifest, built, faults
+from tests.support.kubernetes import faults
+from tests.support.kustomize import FILE, Manifest, build
 from tests.unit.test_routing import entry
 
 DEPLOY = KUBERNETES.parent
@@ -39,15 +40,15 @@ MODELS = sorted(path.name for path in (KUBERNETES / "models").iterdir())
 LARGEST_ANNOTATION = 256 * 1024
 
 
-def with_the_compressed_model(name: str, place: Path) -> list[Manifest]:
-    """An overlay with both edits that docs/deployment.md shows."""
-    shutil.copytree(DEPLOY / "kubernetes", place / "kubernetes")
-    shutil.copytree(DEPLOY / "grafana", place / "grafana")
-    file = place / "kubernetes" / "overlays" / name / "kustomization.yaml"
-    for before, after in ADDED.items():
+def copied(name: str, place: Path, edits: Mapping[str, str]) -> Path:
+    """A copy of an overlay, with all that it names, in which each text is replaced by another."""
+    for part in ("kubernetes", "grafana"):
+        shutil.copytree(DEPLOY / part, place / part)
+    file = place / "kubernetes" / "overlays" / name / FILE
+    for before, after in edits.items():
         assert file.read_text().count(before) == 1
         file.write_text(file.read_text().replace(before, after))
-    return built(file.parent)
+    return file.parent
 
 
 def configured(objects: list[Manifest]) -> dict[str, str]:
@@ -84,20 +85,18 @@ def served_models(objects: list[Manifest], patch: pytest.MonkeyPatch) -> set[str
     return set(workers)
 
 
-@needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_an_overlay_serves_the_original_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that no job has made yet would have pods that end again and again, and an alert."""
     assert served_models(overlay(name), monkeypatch) == {"shapes-llava"}
 
 
-@needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_compressed_model_is_added_by_the_two_edits_that_the_page_shows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert all(after in DEPLOYMENT for after in ADDED.values())
-    objects = with_the_compressed_model(name, tmp_path)
+    objects = build(copied(name, tmp_path, ADDED))
     assert [fault for found in objects for fault in faults(found)] == []
     assert served_models(objects, monkeypatch) == {"shapes-llava", "shapes-llava-flops0.5"}
     paths = pods(objects)["worker-shapes-llava-flops0-5"]["containers"][0]["env"]
@@ -187,7 +186,6 @@ def test_every_dashboard_is_handed_to_grafana() -> None:
     assert sorted(files) == sorted(f"dashboards/{path.name}" for path in there)
 
 
-@needs_kustomize
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_grafanas_sidecar_finds_the_dashboards_as_they_are(name: str) -> None:
     found: dict[str, str] = {}

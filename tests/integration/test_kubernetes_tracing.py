@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +12,9 @@ from service.settings import Settings
 from service.telemetry.tracing import traces_endpoint
 from service.workers.vllm_command import Machine, worker_command, worker_environment
 from tests.integration.test_kubernetes import KUBERNETES, OVERLAYS, of_kind, overlay, pods
-from tests.integration.test_kubernetes_models import DEPLOY, configured
-from tests.support.kubernetes import Manifest, built, faults
+from tests.integration.test_kubernetes_models import configured, copied
+from tests.support.kubernetes import faults
+from tests.support.kustomize import Manifest, build
 from tests.support.servers import ROOT
 from tests.unit.test_routing import entry
 
@@ -28,12 +28,7 @@ MACHINE = Machine(cores=8, cpu_flags=frozenset(), has_gpu=True)
 @pytest.fixture(params=OVERLAYS)
 def traced(request: pytest.FixtureRequest, tmp_path: Path) -> list[Manifest]:
     """An overlay with the line that the page shows."""
-    for part in ("kubernetes", "grafana"):
-        shutil.copytree(DEPLOY / part, tmp_path / part)
-    file = tmp_path / "kubernetes" / "overlays" / request.param / "kustomization.yaml"
-    assert file.read_text().count(GRAFANA) == 1
-    file.write_text(file.read_text().replace(GRAFANA, TRACED))
-    return built(file.parent)
+    return build(copied(request.param, tmp_path, {GRAFANA: TRACED}))
 
 
 def container(objects: list[Manifest], name: str) -> dict[str, Any]:

@@ -1,10 +1,8 @@
-"""Kubernetes manifests for tests: built by kustomize where there is one, and checked strictly."""
+"""Kubernetes manifests for tests: what files hold, checked strictly by the API's schemas."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,36 +12,16 @@ import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
 
-Manifest = dict[str, Any]
+from tests.support.kustomize import FILE, Manifest
+
 SCHEMAS = Path(__file__).with_name("schemas")
 VERSION = "1.34"
-
-
-def kustomize_command() -> list[str] | None:
-    """What builds a kustomization here: kustomize itself, or kubectl; None where there is neither."""
-    for program in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if shutil.which(program[0]):
-            return program
-    return None
-
-
-def built(directory: Path) -> list[Manifest]:
-    """The objects of a kustomization.
-
-    Raises:
-        AssertionError: it cannot be built.
-    """
-    command = kustomize_command()
-    assert command is not None
-    done = subprocess.run([*command, str(directory)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
 def objects_in(directory: Path) -> Iterator[tuple[Path, Manifest]]:
     """Every object that a folder's files hold, kustomizations excepted."""
     for path in sorted(directory.rglob("*.yaml")):
-        if path.name != "kustomization.yaml":
+        if path.name != FILE:
             for found in yaml.safe_load_all(path.read_text()):
                 yield path, found
 
