@@ -1,4 +1,4 @@
-"""Take the web page's libraries from npm into the package: `python -m deploy.vendor_web`.
+"""Take the web pages' libraries from npm into the package: `python -m deploy.vendor_web`.
 
 Only for who changes a version: what is served lies in the repository. `npm pack` checks the registry's
 own digests; the sha256 of every file goes into `vendor.json` beside the files, and a test holds them.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVED = ROOT / "service" / "web" / "vendor"
+API_DOCS = ROOT / "service" / "gateway" / "api_docs" / "vendor"
 FOR_TESTS = ROOT / "tests" / "browser" / "vendor"
 RECORD = "vendor.json"
 
@@ -38,6 +39,17 @@ PACKAGES: dict[Path, tuple[Package, ...]] = {
         Package("lit-html", "3.3.3", "BSD-3-Clause", ("lit-html.js", "LICENSE")),
         Package(
             "uplot", "1.6.32", "MIT", ("dist/uPlot.esm.js", "dist/uPlot.min.css", "LICENSE")
+        ),
+    ),
+    API_DOCS: (
+        Package(
+            "swagger-ui-dist",
+            "5.35.0",
+            "Apache-2.0",
+            (
+                "swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css", "LICENSE",
+                "NOTICE",
+            ),
         ),
     ),
     FOR_TESTS: (Package("axe-core", "4.14.1", "MPL-2.0", ("axe.min.js", "LICENSE")),),

@@ -41,8 +41,8 @@ def http_page() -> str:
     document = front.app.openapi()  # type: ignore[attr-defined]  # FastAPI's
     return f"""{_WRITTEN}# HTTP API
 
-The running gateway has the same as `/openapi.json`, and as a page to try things on at `/docs`. A key is sent as
-`Authorization: Bearer KEY`; its [scope](reliability.md#keys) must be the one that is named, or `admin`.
+The running gateway has the same as `/openapi.json`, and as a page to try things on at `/docs` (Swagger UI, which
+comes with the gateway: nothing is loaded from elsewhere). A key is sent as `Authorization: Bearer KEY`; its [scope](reliability.md#keys) must be the one that is named, or `admin`.
 
 `/v1` is OpenAI's interface: any OpenAI client works with `base_url="http://HOST:PORT/v1"`; fields that are not
 listed reach the engine untouched. An answer says who gave it in `x-infoprune-model`, `x-infoprune-variant` and,

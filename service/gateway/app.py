@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from service.gateway import (
     aliases,
+    api_docs,
     comparison,
     compression,
     errors,
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> Front:
         version=version("infoprune"),
         description="Compresses a vision-language model while it is served, and compares the two.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own loads its files from elsewhere; `api_docs` does not
         redoc_url=None,
     )
     _install(app, settings)
@@ -114,6 +116,7 @@ def _install(app: FastAPI, settings: Settings) -> None:
     app.include_router(lifecycle.router)
     app.include_router(evaluations.router)
     web.install(app, settings)
+    api_docs.install(app)
     openapi.install(app)
 
 

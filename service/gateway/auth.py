@@ -31,11 +31,11 @@ _PUBLIC = frozenset(
         "/metrics/targets",
         "/docs",
         "/openapi.json",
-        "/docs/oauth2-redirect",
     }
 )
-_PUBLIC_FOLDER = "/ui/"
-"""The web page's files, which are the same for everyone; what they show needs a key."""
+_PAGE_FOLDER = "/ui/"
+_PUBLIC_FOLDERS = (_PAGE_FOLDER, "/docs/")
+"""The web pages' files, which are the same for everyone; what they show needs a key."""
 _BY_PREFIX: tuple[tuple[str, Scope], ...] = (
     ("/v1/", "inference"),
     ("/compress", "jobs"),
@@ -48,7 +48,7 @@ BURST_S = 1.0
 
 def required_scope(path: str) -> Scope | None:
     """The scope that a path needs, None for a public one. What is in no table needs `admin`."""
-    if path in _PUBLIC or path.startswith(_PUBLIC_FOLDER):
+    if path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS):
         return None
     for prefix, scope in _BY_PREFIX:
         if path.startswith(prefix):
@@ -249,7 +249,7 @@ class Keyring:
         """
         if not self._enabled:
             # A report's frame has no origin, and may load its one script.
-            if not path.startswith(_PUBLIC_FOLDER):
+            if not path.startswith(_PAGE_FOLDER):
                 check_local(headers)
             return _OPEN
         scope = required_scope(path)

@@ -55,7 +55,7 @@ class Asset:
 
 
 def read_assets(folder: Traversable) -> dict[str, Asset]:
-    """Every file that is served, by its path under `/ui/`."""
+    """Every file of a page that is served, by its path in the folder."""
     found: dict[str, Asset] = {}
     for each in folder.iterdir():
         if each.is_dir():
