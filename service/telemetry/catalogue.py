@@ -112,11 +112,8 @@ BREAKER_OPENINGS = Spec(
     _MODEL,
 )  # fmt: skip
 OPEN_BREAKERS = Spec(
-    "infoprune_open_breakers",
-    "gauge",
-    "Workers whose circuit breaker is open, or half-open.",
-    _MODEL,
-)
+    "infoprune_open_breakers", "gauge", "Workers whose circuit breaker is open, or half-open.", _MODEL,
+)  # fmt: skip
 RESTARTS = Spec(
     "infoprune_worker_restarts", "counter",
     "Times that a worker's process ended by itself, or did not start in time.", _WORKER, shared=True,
@@ -250,8 +247,8 @@ JOBS = Spec(
     ("status",), shared=True,
 )  # fmt: skip
 QUEUED = Spec(
-    "infoprune_queued_jobs", "gauge", "Jobs that wait for a runner, by priority.", ("priority",),
-    shared=True,
+    "infoprune_queued_jobs", "gauge", "Jobs that wait for a runner, by priority.",
+    ("priority",), shared=True,
 )  # fmt: skip
 OLDEST = Spec(
     "infoprune_oldest_queued_job_age_seconds", "gauge",
@@ -259,22 +256,21 @@ OLDEST = Spec(
 )  # fmt: skip
 JOB_DURATION = Spec(
     "infoprune_job_duration_seconds", "histogram",
-    "Duration of the last attempt of jobs that are over and whose record is kept, by status.",
+    "Duration of the last attempt of jobs that are over, by status. It is of the records that are kept "
+    "and falls as they expire: take it as it is, without rate() or increase().",
     ("status",), JOB_BUCKETS, shared=True,
 )  # fmt: skip
 STAGE_DURATION = Spec(
     "infoprune_job_stage_duration_seconds", "histogram",
-    "Time that finished jobs spent in each stage, all attempts together.",
+    "Time that finished jobs spent in each stage, all attempts together. It is of the records that are "
+    "kept and falls as they expire: take it as it is, without rate() or increase().",
     ("stage",), STAGE_BUCKETS, shared=True,
 )  # fmt: skip
 
 # -- the gateway itself
 BUILD_INFO = Spec(
-    "infoprune_build_info",
-    "gauge",
-    "Always 1; the labels tell the versions.",
-    ("version", "python"),
-)
+    "infoprune_build_info", "gauge", "Always 1; the labels tell the versions.", ("version", "python"),
+)  # fmt: skip
 STORE = Spec(
     "infoprune_store_reachable", "gauge",
     "1 where the gateway could read Redis when it last looked, else 0; it serves on meanwhile.",

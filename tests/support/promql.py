@@ -32,6 +32,19 @@ def asked_for(expr: str) -> set[str]:
     return found
 
 
+def ranged_over(expr: str) -> set[str]:
+    """The names of the metrics that a query takes over time, by `rate` and its like."""
+    found: set[str] = set()
+
+    def visit(node: object) -> bool:
+        if isinstance(node, promql_parser.MatrixSelector):
+            found.add(node.vector_selector.name or str(node.vector_selector))
+        return True
+
+    promql_parser.walk(promql_parser.parse(expr), visit)
+    return found
+
+
 def ours() -> set[str]:
     """The names of the gateway's samples, from the code."""
     listed = {spec.name + part for spec in catalogue.CATALOGUE for part in _PARTS[spec.kind]}

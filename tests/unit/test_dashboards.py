@@ -11,8 +11,9 @@ import yaml
 
 from deploy.dashboards.files import GRAFANA, contents, write
 from deploy.dashboards.queries import failed_share, quantile
+from service.telemetry.catalogue import JOB_DURATION, STAGE_DURATION
 from tests.support.prometheus import CONFIGURATION, DASHBOARDS, panel_queries, with_variables
-from tests.support.promql import asked_for, of_vllm, ours
+from tests.support.promql import asked_for, of_vllm, ours, ranged_over
 
 DASHBOARD_FILES = sorted(DASHBOARDS.glob("*.json"))
 ANY = {
@@ -50,6 +51,18 @@ def test_a_query_is_promql_over_metrics_that_exist(query: Any) -> None:
     names = asked_for(with_variables(query.expr, ANY))
     assert names
     assert names <= ours() | of_vllm()
+
+
+@pytest.mark.parametrize("name", [JOB_DURATION.name, STAGE_DURATION.name])
+def test_what_falls_as_records_expire_is_in_no_rate(name: str) -> None:
+    expressions = [with_variables(query.expr, ANY) for query in panel_queries()]
+    for file in ("rules.yml", "alerts.yml"):
+        content = yaml.safe_load((CONFIGURATION / file).read_text())
+        expressions += [rule["expr"] for group in content["groups"] for rule in group["rules"]]
+    asked = [expr for expr in expressions if any(m.startswith(name) for m in asked_for(expr))]
+    assert asked, "the dashboards show it"
+    assert not any(m.startswith(name) for expr in asked for m in ranged_over(expr))
+    assert ranged_over(f"rate({name}_count[5m]) / {name}_sum") == {f"{name}_count"}
 
 
 def test_a_metric_that_does_not_exist_is_found_out() -> None:
