@@ -23,6 +23,7 @@ from compressor.moments import Energy, Moments
 from compressor.streams import Stream, look
 
 _PROBE = 0.02
+_PROBED = 16  # examples
 _ROWS = 1024  # of a matrix in float64 at a time
 _CONSTANT = 1e-10
 """Share of the second moment under which a variance is rounding: float32 has 1e-14."""
@@ -122,25 +123,39 @@ def measure_transfer(
     """(len(spec.reading),) how much of an error at a matrix's output reaches the block's output.
 
     Noise of `_PROBE` times the energy of the matrix's output is added to it, and the change of the
-    block's output is measured on the first batch. Softmax and activation decide how much an error in q,
-    k, v or a gate matters; no formula of the weights alone tells.
+    block's output is measured on the first batches, of `_PROBED` examples at least: a large model's
+    batch is one example, whose few answer positions count a third. Softmax and activation decide how
+    much an error in q, k, v or a gate matters; no formula of the weights alone tells.
     """
-    hidden, weights = stream.read(0), stream.weights[0].to(stream.device)
-    _, output = look(block, hidden, stream.other(0))
-    weights = MassiveLimit()(output, weights)
-    weights = weights / weights.sum()
-    found = []
-    for number, path in enumerate(spec.reading):
-        reads_attention = path in spec.projections
-        covariance = statistics.attention_input if reads_attention else statistics.ffn_input
-        weight = linear_at(block, path).weight.data.cpu()
-        parts = (rows.double() for rows in weight.split(_ROWS))
-        energy = sum(float(((rows @ covariance) * rows).sum()) for rows in parts)
-        with _noise(block, path, _PROBE * energy / len(weight), seed=number):
-            _, disturbed = look(block, hidden, stream.other(0))
-        change = (disturbed - output).reshape(-1, output.shape[-1]).double().square().sum(1)
-        found.append(float(change @ weights.double()) / _PROBE)
-    return torch.tensor(found, dtype=torch.float64)
+    variances = [_PROBE * _mean_energy(block, spec, path, statistics) for path in spec.reading]
+    found = torch.zeros(len(spec.reading), dtype=torch.float64)
+    total, examples, limit = 0.0, 0, MassiveLimit()
+    for i in range(len(stream)):
+        hidden, weights = stream.read(i), stream.weights[i].to(stream.device)
+        _, output = look(block, hidden, stream.other(i))
+        weights = limit(output, weights)
+        total += float(weights.double().sum())
+        for number, path in enumerate(spec.reading):
+            seed = number + i * len(spec.reading)
+            with _noise(block, path, variances[number], seed=seed):
+                _, disturbed = look(block, hidden, stream.other(i))
+            change = (disturbed - output).reshape(-1, output.shape[-1]).double().square().sum(1)
+            found[number] += float(change @ weights.double())
+        examples += stream.examples[i]
+        if examples >= _PROBED:
+            break
+    return found / (_PROBE * total)
+
+
+def _mean_energy(
+    block: nn.Module, spec: TowerSpec, path: str, statistics: LayerStatistics
+) -> float:
+    """Of one output of a matrix that reads the stream, `E|W x|^2 / rows`."""
+    reads_attention = path in spec.projections
+    covariance = statistics.attention_input if reads_attention else statistics.ffn_input
+    weight = linear_at(block, path).weight.data.cpu()
+    parts = (rows.double() for rows in weight.split(_ROWS))
+    return sum(float(((rows @ covariance) * rows).sum()) for rows in parts) / len(weight)
 
 
 @contextmanager

@@ -42,22 +42,31 @@ def usual_energy(energies: Tensor, weights: Tensor) -> float:
 
 
 class MassiveLimit:
-    """Weights of positions of a stream; what is usual is read off the first batch."""
+    """Weights of positions of a stream; what is usual is read off the first of them."""
 
     def __init__(self) -> None:
         self._centre: Tensor | None = None
         self._usual = 0.0
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, stream: Tensor, weights: Tensor) -> Tensor:
         """(rows,) the weights with massive positions counted less; stream (..., D), weights (rows,)."""
         x = stream.reshape(-1, stream.shape[-1]).float()
-        if self._centre is None:
-            chosen = _sample(weights > 0)
-            # A median, as means are of the very positions that are looked for.
-            self._centre = x[chosen].median(0).values
-            energies = (x[chosen] - self._centre).square().sum(1)
-            self._usual = usual_energy(energies, weights[chosen])
+        if self._centre is None or self._seen is not None:
+            self._look(x, weights)
+        assert self._centre is not None
         return weights * massive_weights((x - self._centre).square().sum(1), self._usual)
+
+    def _look(self, x: Tensor, weights: Tensor) -> None:
+        """Until there are enough positions: a batch of one example has few that answer."""
+        chosen = _sample(weights > 0)
+        rows, counts = x[chosen], weights[chosen]
+        if self._seen is not None:
+            rows, counts = torch.cat([self._seen[0], rows]), torch.cat([self._seen[1], counts])
+        # A median, as means are of the very positions that are looked for.
+        self._centre = rows.median(0).values
+        self._usual = usual_energy((rows - self._centre).square().sum(1), counts)
+        self._seen = (rows, counts) if len(rows) < _SAMPLE else None
 
 
 def _sample(used: Tensor) -> Tensor:

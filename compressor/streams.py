@@ -38,6 +38,8 @@ class Stream:
         self.depth = 0
         self.arguments: list[list[dict[str, Any]]] = []
         """[batch][block]: what else a block's forward is given."""
+        self.examples: list[int] = []
+        """[batch]: how many there are of."""
         self.weights: list[Tensor] = []
         """Each (rows,), summing to 1 over all batches."""
 
@@ -125,6 +127,7 @@ class LazyModel:
                 with suppress(_Stop):
                     self.model(**batch, use_cache=False)
             stream.arguments.append(arguments)
+            stream.examples.append(len(batch["input_ids"]))
             if fresh:
                 stream.write(number, seen[0], depth=0)
             rows = seen[0].numel() // (spec.reads or spec.width)
