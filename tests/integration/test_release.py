@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.decisions import project_name
+from deploy.decisions import extra_pins, project_name
 from deploy.release import SUMS, release, without_tools
 from tests.support.bare_environment import BareEnvironment, bare_environment
 from tests.support.random_vlm import write_random_llava
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
 RECIPE = "{flops: 0.5, calibration: {samples: 16}, evaluation: {samples: 4}, round_to: 4}"
 
 
@@ -134,6 +135,41 @@ def test_the_wheel_compresses_where_no_checkout_is(
     done = infoprune(installed, tmp_path, "compress", "tiny", "--recipe", RECIPE, "--out", "half")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "half" / "manifest.json").is_file()
+
+
+@pytest.mark.timeout(600)
+def test_the_sdist_installs_where_no_checkout_and_no_git_is(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    """As pip builds it, but with this environment's build backend: nothing is fetched."""
+    bare = bare_environment(tmp_path / "venv")
+    programs = tmp_path / "bin"  # without git
+    programs.mkdir()
+    command = [
+        sys.executable, "-m", "pip", "--python", str(bare.python), "install", "--no-deps",
+        "--no-index", "--no-build-isolation", "--quiet", str(made["sdist"]),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, cwd=tmp_path, env=bare.variables | {"PATH": str(programs)})
+    told = infoprune(bare, tmp_path, "--version")
+    version = made["wheel"].name.split("-")[1]
+    assert (told.returncode, told.stdout.strip()) == (0, version), told.stderr
+
+
+def test_the_sdist_has_what_installs_it_with_its_engine(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    """What docs/deployment.md says to run in it; here it only says what it would install."""
+    assert "python3 deploy/install.py --no-editable --venv /opt/infoprune" in DEPLOYMENT
+    with tarfile.open(made["sdist"]) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    (there,) = tmp_path.iterdir()
+    command = [
+        sys.executable, "deploy/install.py", "--no-editable", "--venv", str(tmp_path / "venv"),
+        "--extra", "gpu", "--dry-run",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=there, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(pin in done.stdout for pin in extra_pins(PYPROJECT, "gpu"))
 
 
 def version_in(directory: Path) -> str:
