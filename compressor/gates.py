@@ -1,7 +1,8 @@
 """The training-based scheme: which heads go is learned by hard-concrete gates, then cut.
 
 What is the paper's (arXiv 2511.19518, of which only the abstract is known): head importance is learned
-under an information loss built of effective rank and KS distance. What is inferred here is the rest:
+under an information loss. That the loss has a term of effective rank and one of KS distance, as the
+paper's criterion for heads has, is inferred here, and so are its form and its weights:
 
     L = L_task + beta * R + gamma * K + lambda_1 (c - c*) + lambda_2 (c - c*)^2
 

@@ -56,7 +56,7 @@ GOALS = (
         _STRONG | {"recovery": {"steps": 1000}},
     ),
     Goal(
-        "Fast in every case",
+        "Faster prefill and decoding: whole heads",
         "Cuts attention by whole heads, which shrinks the KV cache, and trains 2000 steps of recovery.",
         _STRONG
         | {"low_rank_attention": False, "recovery": {"steps": 2000, "learning_rate": 4.0e-4}},
