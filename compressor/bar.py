@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn, TaskID
 
 LINE_EVERY_S = 30.0
+WHOLE_RUN_S = 1e9
 
 
 class ProgressBar(Progress):
@@ -26,7 +27,13 @@ class ProgressBar(Progress):
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(*columns, console=console, disable=not console.is_terminal)
+        # The time left is by the speed since the start: a compression's minutes are not alike.
+        super().__init__(
+            *columns,
+            console=console,
+            disable=not console.is_terminal,
+            speed_estimate_period=WHOLE_RUN_S,
+        )
         self._clock = clock
         self._told: dict[TaskID, tuple[set[str], bool, float]] = {}
 

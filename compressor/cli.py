@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from compressor.pipeline import Progress as StageProgress
     from compressor.pipeline import Stage
     from compressor.plan import Plan
+    from compressor.recipe import Recipe
     from compressor.report.data import DryRun, Report
 
 
@@ -93,7 +94,7 @@ def compress(
 
         replayed = read_plan(plan) if plan else None
         shown: Report | DryRun
-        with stage_progress() as progress:
+        with stage_progress(checked) as progress:
             if dry_run:
                 shown = pipeline.dry_run(
                     model, checked, out, plan=replayed, progress=progress,
@@ -153,8 +154,13 @@ def errors_in_one_sentence() -> Iterator[None]:
 
 
 @contextmanager
-def stage_progress() -> Iterator[StageProgress]:
-    """A progress bar on standard error that goes through the stages, with the time left of each."""
+def stage_progress(recipe: Recipe | None = None) -> Iterator[StageProgress]:
+    """A progress bar on standard error that goes through the stages, with the time left of each.
+
+    With a recipe the first line is the whole compression, counted as jobs are.
+    """
+    from compressor.progress import overall, stage_weights
+
     bar = ProgressBar(
         SpinnerColumn(),
         TextColumn("{task.description:<10}"),
@@ -164,8 +170,12 @@ def stage_progress() -> Iterator[StageProgress]:
         console=Console(stderr=True),
     )
     tasks: dict[Stage, TaskID] = {}
+    weights = stage_weights(recipe) if recipe else {}
+    whole = bar.add_task("all", total=100.0) if recipe else None
 
     def show(stage: Stage, share: float) -> None:
+        if whole is not None:
+            bar.update(whole, completed=overall(stage, share, weights))
         if stage not in tasks:
             tasks[stage] = bar.add_task(stage, total=1.0)
         bar.update(tasks[stage], completed=share)

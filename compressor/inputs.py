@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,13 @@ def prepare(
     processor: Any, chosen: Sequence[Example], *, batch: int = BATCH, ending: str = ""
 ) -> list[dict[str, Tensor]]:
     """Model inputs of prompts with their answers, right-padded, `batch` at a time."""
-    batches = []
+    return list(prepare_each(processor, chosen, batch=batch, ending=ending))
+
+
+def prepare_each(
+    processor: Any, chosen: Sequence[Example], *, batch: int = BATCH, ending: str = ""
+) -> Iterator[dict[str, Tensor]]:
+    """The same, one after another."""
     for start in range(0, len(chosen), batch):
         chunk = chosen[start : start + batch]
         text = answered(processor, chunk, ending=ending)
@@ -30,8 +36,7 @@ def prepare(
             images=[e.image() for e in chunk], text=text, padding=True, padding_side="right",
             add_special_tokens=adds_special_tokens(processor, text[0]), return_tensors="pt",
         )  # fmt: skip
-        batches.append({k: v for k, v in inputs.items() if isinstance(v, Tensor)})
-    return batches
+        yield {k: v for k, v in inputs.items() if isinstance(v, Tensor)}
 
 
 def token_weights(

@@ -25,6 +25,7 @@ from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import state_of
 from compressor.families import Family, TowerSpec, family_of
 from compressor.flops import positions_of
+from compressor.kept import KeptBatches
 from compressor.latency.table import LatencyTable
 from compressor.leftovers import work_directory
 from compressor.loading import load
@@ -117,14 +118,15 @@ class Job:
         return max(1, min(inputs.BATCH, _BATCH_ELEMENTS // widest))
 
     @cached_property
-    def data(self) -> tuple[list[dict[str, Tensor]], list[Tensor]]:
+    def data(self) -> tuple[KeptBatches, list[Tensor]]:
         """Calibration inputs by batch, and the language model's token weights."""
         chosen = inputs.mixture(
             self.recipe.calibration.datasets,
             samples=self.recipe.calibration.samples,
             seed=self.recipe.seed,
         )
-        batches = inputs.prepare(self.processor, chosen, batch=self.batch)
+        each = inputs.prepare_each(self.processor, chosen, batch=self.batch)
+        batches = KeptBatches(self.work.directory / "inputs", each)
         lengths = answer_lengths(self.processor, chosen)
         token = inputs.image_token_id(self.processor)
         return batches, inputs.token_weights(batches, lengths, token)

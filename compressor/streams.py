@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compressor.families import TowerSpec
+from compressor.kept import KeptArguments
 
 _BLOCK_ARGUMENTS = {
     "attention_mask", "position_embeddings", "position_ids", "cu_seqlens", "max_seqlen",
@@ -36,8 +37,8 @@ class Stream:
         self.directory = directory
         self.device = device
         self.depth = 0
-        self.arguments: list[list[dict[str, Any]]] = []
-        """[batch][block]: what else a block's forward is given."""
+        self.arguments = KeptArguments(directory / "arguments")
+        """What else a block's forward is given."""
         self.examples: list[int] = []
         """[batch]: how many there are of."""
         self.weights: list[Tensor] = []
@@ -64,8 +65,8 @@ class Stream:
 
     def other(self, batch: int) -> dict[str, Any]:
         """The present block's other arguments, on the compute device."""
-        block = min(self.depth, len(self.arguments[batch]) - 1)
-        return {k: _to(v, self.device) for k, v in self.arguments[batch][block].items()}
+        found = self.arguments.of(batch, self.depth)
+        return {name: _to(value, self.device) for name, value in found.items()}
 
     def _file(self, depth: int, batch: int) -> Path:
         return self.directory / str(depth) / f"{batch}.safetensors"

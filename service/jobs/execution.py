@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from compressor.errors import Cancelled
 from compressor.job import Stage
+from compressor.progress import overall, seconds_left, stage_weights
 from compressor.recipe import Recipe
-from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecords, JobStatus
 from service.jobs.stages import JobSpans, StageTimes
 from service.registry import ModelEntry

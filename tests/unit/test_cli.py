@@ -42,6 +42,7 @@ def test_a_dry_run_prints_the_plan_and_then_the_real_run_its_outcome(
     assert done.exit_code == 0, done.output
     for shown in ("bytes of weights", "accuracy, easy-vqa", "Cost of this run:", "peak memory"):
         assert shown in done.stdout
+    assert "all, 100 %" in done.stderr, "the whole, beside each stage"
 
     assert infoprune("report", out).stdout.strip() == str(out / "report" / "index.html")
     data = json.loads(infoprune("report", out, "--json").stdout)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rq.job import JobStatus as RqStatus
 
 from compressor.job import STAGES, Stage
+from compressor.progress import overall, seconds_left, stage_weights
 from compressor.recipe import parse_recipe
 from service.errors import InvalidRequestError
 from service.gateway.compression import event_of
 from service.jobs.execution import Execution, Superseded
-from service.jobs.progress import overall, seconds_left, stage_weights
 from service.jobs.records import JobRecord, JobRecords, JobStatus
 from service.jobs.sweeper import GRACE_S, SILENT_S, is_abandoned
 from service.schemas import parse_compress_request

@@ -1,4 +1,4 @@
-"""How far a job is, in percent and seconds. Pure."""
+"""How far a compression is, in percent and seconds: for jobs and the command line alike. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stage_weights(recipe: Recipe) -> dict[Stage, float]:
 
 
 def overall(stage: Stage, share: float, weights: Mapping[Stage, float]) -> float:
-    """Percent of the whole job, given the share of a stage."""
+    """Percent of the whole compression, given the share of a stage."""
     before = sum(weights[s] for s in STAGES[: STAGES.index(stage)])
     return 100 * (before + weights[stage] * share) / sum(weights.values())
 
