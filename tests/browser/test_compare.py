@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
+from redis import Redis
 
-from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
+from service.registry import Registry
+from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change, compressed
 from tests.support.http import call, chat
 from tests.support.servers import wait_until
 
@@ -89,6 +91,36 @@ def wait_for_curve(page: Page, chart: str, side: str) -> None:
             return
         page.wait_for_timeout(300)
     raise AssertionError(f"no curve of {side} in {chart}")
+
+
+def test_an_answer_that_comes_late_is_not_shown_under_a_newer_choice(
+    web: Watched, redis: Redis
+) -> None:
+    small = compressed().model_copy(update={"name": "shapes-tenth", "params": 1_406_106})
+    Registry(redis).put_model(small)
+    page = web.go(f"compare?of={ORIGINAL}%3E{COMPRESSED}")
+    headline = page.get_by_role("region", name="Headline")
+    expect(headline).to_contain_text("1.90xfewer parameters")
+    held: list[Route] = []
+    path = f"**/comparison?*compressed={COMPRESSED}&*"
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, hold)
+    with page.expect_request(path):
+        page.get_by_label("Live numbers of the last").select_option("15 minutes")
+
+    models = page.get_by_label("Models", exact=True)
+    models.select_option(f"{ORIGINAL}>{small.name}")
+    expect(headline).to_contain_text("10.00xfewer parameters")  # nobody waits for the answer before
+    for route in held:
+        route.continue_()
+    for _ in range(2):  # the next turns, too
+        with page.expect_response(f"**/comparison?*compressed={small.name}&*"):
+            pass
+        expect(headline).to_contain_text("10.00xfewer parameters")
+    expect(models).to_have_value(f"{ORIGINAL}>{small.name}")
 
 
 def test_a_shadows_agreement_is_shown(prod: str, web: Watched) -> None:

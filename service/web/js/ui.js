@@ -123,32 +123,48 @@ function field(given) {
 }
 
 /**
- * Do something again and again while the page is shown and looked at.
- * @param {() => Promise<void>} act
+ * Read something again and again while the page is shown and looked at.
+ *
+ * `now` is for whoever has just changed what is read: a reading under way belongs to what was before. It
+ * is given up, so that its answer cannot come later than the new one's.
+ * @param {(signal: AbortSignal) => Promise<void>} act changes nothing any more once the signal is aborted
  * @param {number} everyMs
  * @returns {{ now: () => void, stop: () => void }}
  */
 export function repeat(act, everyMs) {
   let stopped = false;
-  let busy = false;
-  const run = async () => {
-    if (stopped || busy || document.hidden) return;
-    busy = true;
+  /** @type {AbortController | null} */
+  let running = null;
+  const begin = async () => {
+    if (stopped || document.hidden) return;
+    const mine = new AbortController();
+    running = mine;
     try {
-      await act();
+      await act(mine.signal);
     } finally {
-      busy = false;
+      if (running === mine) running = null;
     }
   };
-  const timer = setInterval(run, everyMs);
-  document.addEventListener("visibilitychange", run);
-  void run();
+  const giveUp = () => {
+    running?.abort();
+    running = null;
+  };
+  const next = () => {
+    if (running === null) void begin();
+  };
+  const timer = setInterval(next, everyMs);
+  document.addEventListener("visibilitychange", next);
+  next();
   return {
-    now: () => void run(),
+    now: () => {
+      giveUp();
+      void begin();
+    },
     stop: () => {
       stopped = true;
+      giveUp();
       clearInterval(timer);
-      document.removeEventListener("visibilitychange", run);
+      document.removeEventListener("visibilitychange", next);
     },
   };
 }

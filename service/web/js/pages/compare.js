@@ -16,28 +16,32 @@ const WINDOWS = [["1 minute", 60], ["5 minutes", 300], ["15 minutes", 900]];
 export function comparePage(shell) {
   /** @type {any} */
   const state = {
-    models: null, chosen: null, view: null, alias: null, aliasError: null, error: null, done: null,
-    window: 300,
+    models: null, chosen: null, pending: true, view: null, alias: null, aliasError: null, error: null,
+    done: null, window: 300,
   };
   /** @type {ReturnType<typeof repeat> | null} */
   let reading = null;
 
-  async function read() {
+  /** @param {AbortSignal} signal */
+  async function read(signal) {
     try {
-      state.models = (await api("GET", "/v1/models")).data;
+      state.models = (await api("GET", "/v1/models", { signal })).data;
       const all = choices(state.models);
       const wanted = new URLSearchParams(location.search).get("of");
       state.chosen = all.find((choice) => choice.value === wanted) ?? all.find((c) => c.pair) ?? all[0] ?? null;
-      await readAlias();
-      await readPair();
+      await readAlias(signal);
+      await readPair(signal);
+      state.pending = false;
       state.error = null;
     } catch (error) {
+      if (signal.aborted) return;
       state.error = sentence(error);
     }
     shell.update();
   }
 
-  async function readAlias() {
+  /** @param {AbortSignal} signal */
+  async function readAlias(signal) {
     const name = state.chosen?.alias;
     state.aliasError = null;
     if (!name) {
@@ -45,28 +49,31 @@ export function comparePage(shell) {
       return;
     }
     try {
-      state.alias = await api("GET", `/aliases/${segment(name)}`);
+      state.alias = await api("GET", `/aliases/${segment(name)}`, { signal });
     } catch (/** @type {any} */ error) {
-      if (error.status !== 403) throw error;
+      if (error.status !== 403 || signal.aborted) throw error;
       state.alias = null;
       state.aliasError = "Agreement and canary are shown to keys with the scope admin.";
     }
   }
 
-  async function readPair() {
+  /** @param {AbortSignal} signal */
+  async function readPair(signal) {
     const pair = state.alias ? pairOf(state.alias.alias, state.models) : (state.chosen?.pair ?? null);
     if (pair === null) {
       state.view = null;
       return;
     }
     const query = new URLSearchParams({ ...pair, window_s: String(state.window) });
-    state.view = await api("GET", `/comparison?${query}`);
+    state.view = await api("GET", `/comparison?${query}`, { signal });
   }
 
   /** @param {string} value */
   function choose(value) {
     history.replaceState(null, "", `?of=${encodeURIComponent(value)}`);
-    state.view = state.alias = state.done = null;
+    state.chosen = choices(state.models).find((choice) => choice.value === value) ?? null;
+    state.view = state.alias = state.aliasError = state.done = null;
+    state.pending = true;
     reading?.now();
     shell.update();
   }
@@ -106,7 +113,7 @@ function picker(state, choose, look) {
   return html`<div class="picker">
     <label for="of">Models</label>
     <select id="of" @change=${(/** @type {any} */ e) => choose(e.target.value)}>
-      ${all.map((c) => html`<option value=${c.value} ?selected=${c.value === state.chosen?.value}>${c.label}</option>`)}
+      ${all.map((c) => html`<option value=${c.value} .selected=${c.value === state.chosen?.value}>${c.label}</option>`)}
     </select>
     <label for="window">Live numbers of the last</label>
     <select id="window" @change=${(/** @type {any} */ e) => look(Number(e.target.value))}>
@@ -117,7 +124,7 @@ function picker(state, choose, look) {
 
 /** @param {any} state */
 function nothingYet(state) {
-  if (state.models === null) return state.error ? nothing : html`<p class="soft" role="status">Reading …</p>`;
+  if (state.pending) return state.error ? nothing : html`<p class="soft" role="status">Reading …</p>`;
   if (state.chosen && (state.chosen.pair || state.alias === null && state.chosen.alias === null)) return nothing;
   if (state.chosen) {
     return empty(`Only one model answers ${state.chosen.alias}`, html`<p>Copy its requests to a compressed

@@ -15,16 +15,18 @@ export function modelsPage(shell) {
   /** @type {ReturnType<typeof repeat> | null} */
   let reading = null;
 
-  async function read() {
+  /** @param {AbortSignal} signal */
+  async function read(signal) {
     try {
-      const [models, served, aliases] = await Promise.all([
-        api("GET", "/models"), api("GET", "/v1/models"), api("GET", "/aliases"),
-      ]);
+      const [models, served, aliases] = await Promise.all(
+        ["/models", "/v1/models", "/aliases"].map((path) => api("GET", path, { signal })),
+      );
       state.models = models.data;
       state.workers = Object.fromEntries(served.data.map((/** @type {any} */ m) => [m.id, m.workers ?? []]));
       state.aliases = aliases.data;
       state.error = null;
     } catch (/** @type {any} */ error) {
+      if (signal.aborted) return;
       state.error = sentence(error);
       if (error.status === 403) reading?.stop();
     }
@@ -34,7 +36,8 @@ export function modelsPage(shell) {
   /** @type {import("../canary.js").Act} */
   async function act(change, said) {
     state.done = await attempt(change, said);
-    await read();
+    shell.update();
+    reading?.now();
   }
 
   /** @param {string} name */
