@@ -10,6 +10,7 @@ from playwright.sync_api import FrameLocator, Page, expect
 from redis import Redis
 
 from service.jobs.queue import JobQueue
+from service.jobs.records import JobRecords
 from service.jobs.runner import original_entry
 from service.registry import Registry
 from service.settings import Settings
@@ -37,6 +38,12 @@ RANKS = """details => {
   return rows.flatMap(row => at.map(i => row[i].textContent)).filter(text => text !== "dense").length;
 }"""
 """How many ranks the numbers of each layer have."""
+MARK = """(log, line) => {
+  const found = [...log.childNodes].find(each => each.data === `${line}\\n`);
+  getSelection().setBaseAndExtent(found, 0, found, line.length);
+  log.scrollTop = 300;
+}"""
+"""Marks a line of a log, as one does who copies it, and scrolls."""
 
 
 @pytest.fixture
@@ -131,6 +138,39 @@ def test_a_waiting_job_is_cancelled_after_a_confirmation(web: Watched) -> None:
     expect(job.get_by_role("button", name="Cancel…")).to_have_count(0)
     row = page.get_by_role("region", name="Jobs").get_by_role("row", name=f"{ORIGINAL}-flops0.5")
     expect(row).to_contain_text("cancelled")
+
+
+def test_the_log_of_a_running_job_grows_where_it_is_read(web: Watched, redis: Redis) -> None:
+    records = JobRecords(redis)
+    job, _ = records.create(ORIGINAL, "half", {"flops": 0.5})
+    token = records.claim(job.id)
+    assert token is not None
+    for line in range(100):
+        records.log(job.id, f"line {line}")
+    records.progress(job.id, token, "score", 20.0)
+    page = web.go(f"compress?job={job.id}")
+    page.get_by_text("Log, 100 lines").click()
+    log = page.get_by_text("line 99")
+    log.focus()
+    log.evaluate(MARK, "line 50")
+
+    records.log(job.id, "a line within a stage")
+    expect(log).to_contain_text("a line within a stage")
+    records.log(job.id, "stage prune")
+    records.progress(job.id, token, "prune", 40.0)
+    expect(log).to_contain_text("stage prune")
+    expect(page.get_by_text("prune, 40 %").first).to_be_visible()
+    assert log.evaluate("log => log.scrollTop") == 300
+    expect(log).to_be_focused()
+    assert page.evaluate("() => String(getSelection())") == "line 50"
+
+    page.get_by_text("Log, 102 lines").click()
+    records.log(job.id, "stage heal")
+    records.progress(job.id, token, "heal", 60.0)
+    expect(page.get_by_text("Log, 103 lines")).to_be_visible()
+    records.log(job.id, "the last line")
+    records.end(job.id, "failed", token=token, error="The disk is full.")
+    expect(page.get_by_text("Log, 104 lines")).to_be_visible()
 
 
 def test_a_recipe_that_makes_no_sense_is_refused_in_one_sentence(web: Watched) -> None:

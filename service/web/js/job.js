@@ -2,10 +2,12 @@
 import { api, isAbort, segment, stream, text } from "./api.js";
 import { duration, interval, points, short } from "./format.js";
 import { html, nothing } from "./html.js";
-import { chip, notice, scroll, sentence } from "./ui.js";
+import { chip, notice, repeat, scroll, sentence } from "./ui.js";
 
 const STAGES = ["calibrate", "score", "plan", "prune", "heal", "evaluate", "export"];
 const AGAIN_MS = 2000;
+const LOG_EVERY_MS = 3000;
+const LOG_LINES = 2000; // all that the service keeps: with fewer, what is read would move up while it grows
 
 /**
  * Follow a job until it is over; a connection that breaks is opened again.
@@ -15,27 +17,63 @@ const AGAIN_MS = 2000;
  */
 export function follow(id, update, over) {
   const control = new AbortController();
+  const { signal } = control;
   /** @type {any} */
   const job = {
-    id, record: null, event: null, lines: [], error: null, report: null, stop: () => control.abort(), update,
+    id, record: null, event: null, lines: [], error: null, report: null, update, stop,
+    isLogOpen: false, isLogOld: false, openLog,
   };
+  const path = `/compress/${segment(id)}`;
+  const logPath = `${path}/logs?last=${LOG_LINES}`;
+  /** @type {ReturnType<typeof repeat> | null} of the log, while the job runs */
+  let reading = null;
 
   async function refresh() {
-    const path = `/compress/${segment(id)}`;
-    const [record, log] = await Promise.all([api("GET", path), api("GET", `${path}/logs?last=200`)]);
+    const [record, log] = await Promise.all([path, logPath].map((each) => api("GET", each, { signal })));
     Object.assign(job, { record, lines: log.lines });
   }
 
+  /** @param {AbortSignal} given */
+  async function readLog(given) {
+    // A log that is closed shows its number of lines, for which the stages are often enough.
+    if (!job.isLogOpen && !job.isLogOld) return;
+    job.isLogOld = false;
+    try {
+      job.lines = (await api("GET", logPath, { signal: given })).lines;
+      update();
+    } catch {
+      job.isLogOld = true; // the stream of events says what is wrong; the next turn reads again
+    }
+  }
+
+  /** @param {boolean} open */
+  function openLog(open) {
+    job.isLogOpen = open;
+    if (open) reading?.now();
+    update();
+  }
+
+  /** @param {any} event */
+  function hear(event) {
+    if (event.stage !== job.event?.stage || event.attempt !== job.event?.attempt) job.isLogOld = true;
+    job.event = event;
+    update();
+  }
+
+  function stop() {
+    control.abort();
+    reading?.stop();
+  }
+
   async function run() {
-    while (!control.signal.aborted) {
+    while (!signal.aborted) {
       try {
         await refresh();
         job.error = null;
         update();
-        await stream("GET", `/compress/${segment(id)}/events`, { signal: control.signal }, ({ data }) => {
-          job.event = JSON.parse(data);
-          update();
-        });
+        reading ??= repeat(readLog, LOG_EVERY_MS);
+        await stream("GET", `${path}/events`, { signal }, ({ data }) => hear(JSON.parse(data)));
+        reading.stop(); // nothing comes later than the whole log
         await refresh();
         over();
         update();
@@ -44,7 +82,7 @@ export function follow(id, update, over) {
         if (isAbort(error)) return;
         job.error = sentence(error);
         update();
-        if (error.status >= 400 && error.status < 500) return;
+        if (error.status >= 400 && error.status < 500) return stop();
         await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
       }
     }
@@ -127,7 +165,13 @@ function outcome(record) {
   </table>`);
 }
 
-/** @param {any} job @param {any} record */
+/**
+ * Every line of the log is a piece of its own, so that those that are there stay as they are, and with them
+ * what somebody has marked, when others are added.
+ * @param {any} job @param {any} record
+ */
 const details = (job, record) => html`
   <details><summary>Recipe</summary><pre tabindex="0">${JSON.stringify(record.recipe, null, 2)}</pre></details>
-  <details><summary>Log, ${job.lines.length} lines</summary><pre tabindex="0">${job.lines.join("\n")}</pre></details>`;
+  <details ?open=${job.isLogOpen} @toggle=${(/** @type {any} */ event) => job.openLog(event.target.open)}>
+    <summary>Log, ${job.lines.length} lines</summary>
+    <pre tabindex="0">${job.lines.map((/** @type {string} */ line) => `${line}\n`)}</pre></details>`;
