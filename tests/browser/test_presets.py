@@ -129,10 +129,7 @@ def test_a_model_without_a_checkpoint_here_is_refused_in_one_sentence(
 def refuse(web: Watched, redis: Redis, model: str, button: str) -> None:
     """Ask for a model that cannot be compressed; nothing is queued."""
     page = web.go("compress")
-    while not page.get_by_label("Model", exact=True).get_by_role("option", name=model).count():
-        page.reload()  # the gateway learns of the model within a moment
-        expect(page.get_by_label("Model", exact=True)).to_be_visible()
-    page.get_by_label("Model", exact=True).select_option(model)
+    page.get_by_label("Model", exact=True).select_option(model)  # waits until it is there
     page.get_by_role("button", name=button).click()
     expect(page.get_by_role("alert")).to_be_visible()
     web.expect_fault("400")

@@ -4,12 +4,12 @@ import { changed, presetField } from "./presets.js";
 import { bodyOf, retarget, SCOPE, TARGETS } from "./recipe-body.js";
 
 /**
- * @param {any[]} originals
+ * @param {unknown} model the field that chooses one
  * @param {any} options of `GET /compress/options`
  * @param {(body: any) => void} check
  * @param {(body: any) => void} submit
  */
-export function recipeForm(originals, options, check, submit) {
+export function recipeForm(model, options, check, submit) {
   const { properties, $defs } = options.recipe;
   const sent = (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
@@ -21,7 +21,7 @@ export function recipeForm(originals, options, check, submit) {
   return html`<form class="recipe" @submit=${sent} @input=${changed}>
     ${presetField(options.presets)}
     <div class="row">
-      ${select("model", "Model", originals.map((m) => m.id))}
+      ${model}
       <div class="field"><label for="target">Target</label>
         <select id="target" name="target" @change=${(/** @type {any} */ event) => retarget(event.target.form)}>
           ${options.targets.map((/** @type {string} */ t) => html`<option value=${t}>${t.replaceAll("_", " ")}</option>`)}

@@ -12,21 +12,40 @@ export const isOver = (/** @type {string} */ status) => ["finished", "failed", "
 /** @param {import("../ui.js").Shell} shell @returns {import("../ui.js").Page} */
 export function compressPage(shell) {
   /** @type {any} */
-  const state = { models: null, options: null, jobs: null, error: null, done: null, checked: null, job: null };
+  const state = {
+    originals: null, model: null, options: null, jobs: null, error: null, done: null, checked: null, job: null,
+  };
   /** @type {ReturnType<typeof repeat> | null} */
   let reading = null;
 
-  async function read() {
+  /** @param {AbortSignal} signal */
+  async function read(signal) {
     try {
-      state.models ??= (await api("GET", "/v1/models")).data;
-      state.options ??= await api("GET", "/compress/options");
-      state.jobs = (await api("GET", "/compress")).data;
+      offer((await api("GET", "/v1/models", { signal })).data);
+      state.options ??= await api("GET", "/compress/options", { signal });
+      state.jobs = (await api("GET", "/compress", { signal })).data;
       state.error = null;
       const wanted = new URLSearchParams(location.search).get("job");
       if (wanted && state.job?.id !== wanted) open(wanted);
     } catch (error) {
+      if (signal.aborted) return;
       state.error = sentence(error);
     }
+    shell.update();
+  }
+
+  /** @param {any[]} served */
+  function offer(served) {
+    const names = served.filter((model) => model.variant === "original").map((model) => model.id);
+    // A form that was begun stays, also where the last original is gone: the gateway says so then.
+    if (names.length || state.originals === null) state.originals = names;
+    // What stood first stays chosen, whatever comes before it.
+    if (!state.originals.includes(state.model)) state.model = state.originals[0] ?? null;
+  }
+
+  /** @param {string} name */
+  function choose(name) {
+    state.model = name;
     shell.update();
   }
 
@@ -92,24 +111,35 @@ export function compressPage(shell) {
       ${notice(state.error)} ${notice(state.done?.text, state.done?.kind)}
       ${state.job ? jobView(state.job, cancel, close) : nothing}
       <div class="compress">
-        ${state.options && state.models ? formPanel(state, check, submit) : nothing}
+        ${state.options && state.originals ? formPanel(state, choose, check, submit) : nothing}
         ${state.jobs ? jobsPanel(state.jobs, open, cancel) : nothing}
       </div>`,
   };
 }
 
-/** @param {any} state @param {(body: any) => void} check @param {(body: any) => void} submit */
-function formPanel(state, check, submit) {
-  const originals = state.models.filter((/** @type {any} */ m) => m.variant === "original");
-  if (!originals.length) {
+/**
+ * @param {any} state @param {(name: string) => void} choose
+ * @param {(body: any) => void} check @param {(body: any) => void} submit
+ */
+function formPanel(state, choose, check, submit) {
+  if (!state.originals.length) {
     return empty("No original is served", html`<p>Serve one of a known family first:</p>
       ${command("infoprune serve MODEL")}<ul>${state.options.families.map((/** @type {string} */ f) => html`<li>${f}</li>`)}</ul>`);
   }
   return html`<section class="panel" aria-labelledby="new-job"><h2 id="new-job">New job</h2>
-    ${recipeForm(originals, state.options, check, submit)}
+    ${recipeForm(modelField(state.originals, state.model, choose), state.options, check, submit)}
     <div aria-live="polite">${state.checked ? notice(state.checked.message, state.checked.good ? "good" : "error") : nothing}</div>
   </section>`;
 }
+
+/**
+ * Models come and go while the form is filled in: a choice is a name, not a place in the list.
+ * @param {string[]} names @param {string} chosen @param {(name: string) => void} choose
+ */
+const modelField = (names, chosen, choose) => html`<div class="field"><label for="model">Model</label>
+  <select id="model" name="model" @change=${(/** @type {any} */ event) => choose(event.target.value)}>
+    ${names.map((name) => html`<option .selected=${name === chosen}>${name}</option>`)}
+  </select></div>`;
 
 /** @param {any[]} jobs @param {(id: string) => void} open @param {(job: any) => void} cancel */
 function jobsPanel(jobs, open, cancel) {

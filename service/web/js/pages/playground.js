@@ -2,15 +2,16 @@
 import { api, ApiError, isAbort, stream } from "../api.js";
 import { megabytes, ms, NONE, percent } from "../format.js";
 import { html, nothing } from "../html.js";
-import { chip, command, empty, notice, sentence } from "../ui.js";
+import { chip, command, empty, notice, repeat, sentence } from "../ui.js";
 
+const EVERY_MS = 4000;
 const SIDES = /** @type {const} */ (["original", "compressed"]);
 const ROOM_FOR_JSON = 4096;
 
 /**
  * @typedef {{
- *   model: string, text: string, busy: boolean, error: string | null, firstS: number | null,
- *   totalS: number | null, tokens: number | null,
+ *   model: string, after: string | null, text: string, busy: boolean, error: string | null,
+ *   firstS: number | null, totalS: number | null, tokens: number | null,
  * }} Answer
  */
 
@@ -19,21 +20,23 @@ export function playgroundPage(shell) {
   /** @type {any} */
   const state = {
     models: null, chosen: { original: "", compressed: "" }, image: null, imageError: null, question: "",
-    maxTokens: 64, answers: null, agreement: null, error: null, over: false,
+    maxTokens: 64, answers: null, agreement: null, error: null, readError: null, over: false,
+    byHand: new Set(),
   };
   /** @type {AbortController | null} */
   let asking = null;
+  /** @type {ReturnType<typeof repeat> | null} */
+  let reading = null;
 
-  async function read() {
+  /** @param {AbortSignal} signal */
+  async function read(signal) {
     try {
-      state.models = (await api("GET", "/v1/models")).data;
-      const wanted = new URLSearchParams(location.search);
-      const small = state.models.find((/** @type {any} */ m) => m.id === wanted.get("compressed"))
-        ?? state.models.find((/** @type {any} */ m) => m.variant === "compressed");
-      const first = state.models.find((/** @type {any} */ m) => m.id === small?.base) ?? state.models[0];
-      state.chosen = { original: first?.id ?? "", compressed: small?.id ?? "" };
+      state.models = (await api("GET", "/v1/models", { signal })).data;
+      state.chosen = chosenOf(state.models, state.chosen, state.byHand);
+      state.readError = null;
     } catch (error) {
-      state.error = sentence(error);
+      if (signal.aborted) return;
+      state.readError = sentence(error);
     }
     shell.update();
   }
@@ -65,11 +68,15 @@ export function playgroundPage(shell) {
     asking = new AbortController();
     const { signal } = asking;
     state.error = state.agreement = null;
-    state.answers = Object.fromEntries(SIDES.filter((side) => state.chosen[side]).map((side) => [side, begun(state.chosen[side])]));
+    const sides = SIDES.filter((side) => state.chosen[side]);
+    const answers = sides.map((side, i) => begun(state.chosen[side], i ? state.chosen[sides[i - 1]] : null));
+    state.answers = Object.fromEntries(sides.map((side, i) => [side, answers[i]]));
     shell.update();
     const body = await requestBody(state);
-    const answers = /** @type {Answer[]} */ (Object.values(state.answers));
-    await Promise.all(answers.map((answer) => hearOut(answer, body, signal, shell.update)));
+    // In turn: on one machine each of two that compute at once slows the other, and their times decide.
+    for (const answer of answers) {
+      if (!signal.aborted) await hearOut(answer, body, signal, shell.update);
+    }
     if (!signal.aborted && answers.length === 2 && answers.every((answer) => answer.error === null)) {
       try {
         const [a, b] = answers.map((answer) => answer.text);
@@ -85,16 +92,17 @@ export function playgroundPage(shell) {
     title: "Playground",
     start: () => {
       document.addEventListener("paste", paste);
-      void read();
+      reading = repeat(read, EVERY_MS);
     },
     stop: () => {
+      reading?.stop();
       asking?.abort();
       document.removeEventListener("paste", paste);
       if (state.image) URL.revokeObjectURL(state.image.url);
     },
     view: () => html`
       <h1>Playground</h1>
-      ${notice(state.error)}
+      ${notice(state.readError)} ${notice(state.error)}
       ${state.models && !state.models.length
         ? empty("No model is served", html`<p>Start the service with one:</p>${command("infoprune serve MODEL")}`)
         : html`<div class="playground">
@@ -102,6 +110,23 @@ export function playgroundPage(shell) {
             <div class="answers">${answersView(state)}</div>
           </div>`}`,
   };
+}
+
+/**
+ * Who is asked as models come and go: what was chosen stays as long as it is there, what was chosen by hand
+ * (no second model, too) is not replaced, and what is missing is the address's pair or the first there is.
+ * @param {any[]} models @param {{ original: string, compressed: string }} chosen @param {Set<string>} byHand
+ */
+function chosenOf(models, chosen, byHand) {
+  const find = (/** @type {string | null | undefined} */ id) => models.find((model) => model.id === id);
+  let { original, compressed } = chosen;
+  if (!find(compressed) && !(compressed === "" && byHand.has("compressed"))) {
+    const wanted = new URLSearchParams(location.search).get("compressed");
+    const small = find(wanted) ?? models.find((model) => model.variant === "compressed");
+    compressed = small?.id ?? "";
+    if (find(small?.base) && !byHand.has("original")) original = small.base;
+  }
+  return { original: find(original)?.id ?? models[0]?.id ?? "", compressed };
 }
 
 /** Why a file is not sent; null where it is. @param {File} file @param {any} limits */
@@ -113,8 +138,10 @@ export function fault(file, limits) {
     : `The picture has ${megabytes(file.size)}, but this gateway takes at most ${megabytes(most)}; choose a smaller one.`;
 }
 
-/** @param {string} model @returns {Answer} */
-const begun = (model) => ({ model, text: "", busy: true, error: null, firstS: null, totalS: null, tokens: null });
+/** @param {string} model @param {string | null} after who answers first @returns {Answer} */
+const begun = (model, after) => ({
+  model, after, text: "", busy: true, error: null, firstS: null, totalS: null, tokens: null,
+});
 
 /** @param {any} state */
 async function requestBody(state) {
@@ -138,6 +165,8 @@ function dataUrl(file) {
 
 /** @param {Answer} answer @param {any} body @param {AbortSignal} signal @param {() => void} update */
 async function hearOut(answer, body, signal, update) {
+  answer.after = null;
+  update();
   const began = performance.now();
   const since = () => (performance.now() - began) / 1000;
   try {
@@ -185,9 +214,9 @@ function asked(state, update, take) {
     <div class="row">
       ${SIDES.map((side) => html`<div class="field">
         <label for=${side}>${side === "original" ? "First model" : "Second model"}</label>
-        <select id=${side} @change=${(/** @type {any} */ e) => { state.chosen[side] = e.target.value; update(); }}>
-          ${side === "compressed" ? html`<option value="" ?selected=${!state.chosen[side]}>none</option>` : nothing}
-          ${(state.models ?? []).map((/** @type {any} */ m) => html`<option ?selected=${m.id === state.chosen[side]}>${m.id}</option>`)}
+        <select id=${side} @change=${(/** @type {any} */ e) => { state.chosen[side] = e.target.value; state.byHand.add(side); update(); }}>
+          ${side === "compressed" ? html`<option value="" .selected=${!state.chosen[side]}>none</option>` : nothing}
+          ${(state.models ?? []).map((/** @type {any} */ m) => html`<option .selected=${m.id === state.chosen[side]}>${m.id}</option>`)}
         </select></div>`)}
       <div class="field narrow"><label for="max-tokens">Tokens, at most</label>
         <input id="max-tokens" type="number" min="1" max="4096" .value=${String(state.maxTokens)}
@@ -200,7 +229,8 @@ function asked(state, update, take) {
 function answersView(state) {
   if (state.answers === null) {
     return empty("The answers appear here, side by side", html`<p>Choose a picture, write a question, and
-      press <kbd>${state.chosen.compressed ? "Ask both" : "Ask"}</kbd>. Answers are greedy, so that a difference is the models'.</p>`);
+      press <kbd>${state.chosen.compressed ? "Ask both" : "Ask"}</kbd>. Answers are greedy, so that a difference is the
+      models'; two models are asked one after the other, so that neither slows the other.</p>`);
   }
   return html`
     <div class="side-by-side">${Object.entries(state.answers).map(([side, answer]) => answerView(side, answer))}</div>
@@ -210,7 +240,9 @@ function answersView(state) {
 /** @param {string} side @param {any} answer */
 const answerView = (side, answer) => html`<section class="panel answer ${side}" aria-label="Answer of ${answer.model}">
   <h2><span class="key ${side}"></span>${answer.model}</h2>
-  <div class="said" aria-live="polite" aria-busy=${answer.busy}>${answer.text}${answer.busy ? html`<span class="caret" aria-hidden="true"></span>` : nothing}</div>
+  <div class="said" aria-live="polite" aria-busy=${answer.busy}>${answer.after
+    ? html`<span class="soft">Waits until ${answer.after} has answered.</span>` : answer.text}${answer.busy && !answer.after
+    ? html`<span class="caret" aria-hidden="true"></span>` : nothing}</div>
   ${notice(answer.error)}
   <dl class="facts">
     <div><dt>first token</dt><dd>${ms(answer.firstS)}</dd></div>
