@@ -9,7 +9,8 @@ from redis import Redis
 
 from service.gateway.recipes import PRESETS
 from service.jobs.records import JobRecords
-from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched
+from tests.browser.conftest import COMPRESSED, ORIGINAL, Watched, change
+from tests.support.http import call
 
 MOST_STOPS = 80
 
@@ -120,3 +121,47 @@ def test_a_lineage_and_its_report_are_opened_by_keyboard(finished: str, web: Wat
     expect(shown.get_by_role("heading", name="Cost")).to_be_visible()
     press_on(page, card.get_by_role("button", name="Hide report"))
     expect(page.locator("iframe")).to_have_count(0)
+
+
+def canary_by_keyboard(web: Watched) -> Page:
+    """Compare, where a canary on `prod` is chosen by the arrow keys."""
+    begun = {"candidate": COMPRESSED, "original": ORIGINAL, "steps": [5, 100]}
+    change("POST", f"{web.url}/aliases/prod/canary", begun)
+    page = web.go(f"compare?of={ORIGINAL}%3E{COMPRESSED}")
+    rollout = page.get_by_role("region", name="Roll-out of prod")
+    chosen = tab_to(page, page.get_by_label("Models", exact=True))
+    expect(rollout).to_have_count(0)
+    page.keyboard.press("ArrowUp")
+    expect(chosen).to_have_value("alias:prod")
+    expect(rollout).to_contain_text(f"{COMPRESSED} answers 5 %")
+    return page
+
+
+def test_a_canary_is_rolled_back_by_keyboard(web: Watched) -> None:
+    page = canary_by_keyboard(web)
+    button = page.get_by_role("button", name="Roll back…")
+    press_on(page, button)
+    dialog = page.get_by_role("dialog", name="Roll back prod?")
+    tab_to(page, dialog.get_by_label("Why, for the history"))
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(button).to_be_focused()
+
+    page.keyboard.press("Enter")
+    tab_to(page, dialog.get_by_label("Why, for the history"))
+    page.keyboard.type("slow on Mondays")
+    press_on(page, dialog.get_by_role("button", name="Roll back"))
+    expect(page.get_by_role("status").first).to_have_text("prod was rolled back.")
+    expect(page.get_by_text("Rolled back by hand: slow on Mondays")).to_be_visible()
+    shown = call("GET", f"{web.url}/aliases/prod").json()["alias"]
+    assert (shown["canary"], [each["model"] for each in shown["targets"]]) == (None, [ORIGINAL])
+
+
+def test_a_candidate_is_promoted_by_keyboard(web: Watched) -> None:
+    page = canary_by_keyboard(web)
+    press_on(page, page.get_by_role("button", name="Promote…"))
+    dialog = page.get_by_role("dialog", name=f"Promote {COMPRESSED}?")
+    press_on(page, dialog.get_by_role("button", name="Promote"))
+    expect(page.get_by_role("status").first).to_contain_text(f"{COMPRESSED} answers everything")
+    shown = call("GET", f"{web.url}/aliases/prod").json()["alias"]
+    assert [each["model"] for each in shown["targets"]] == [COMPRESSED]
