@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,10 @@ from tests.support.servers import ROOT, wait_until
 
 WHOLE = {"playground", "compare", "compare-dark", "compress", "models"}
 IN_PAGES = {f"{name}.png" for name in (*WHOLE, "compare-phone")}
+IMAGES = ROOT / "docs" / "images"
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)")
+"""A link in Markdown, or a picture with its alternative text."""
+TAG = re.compile(r"<img\s[^>]*>")
 
 
 class Seen(NamedTuple):
@@ -117,6 +122,27 @@ def admin(redis: Redis, url: str) -> str:
     return token
 
 
-def test_the_documentation_shows_pictures_that_the_script_takes() -> None:
-    shown = {path.name for path in (ROOT / "docs" / "images").glob("*.png")}
-    assert shown == IN_PAGES
+def test_the_documentation_shows_every_picture_that_the_script_takes_and_no_other() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {page.name: pictures(page) for page in pages}
+    assert shown["README.md"], "the first page shows what there is"
+    assert set().union(*shown.values()) == IN_PAGES
+    assert {path.name for path in IMAGES.iterdir()} == IN_PAGES
+
+
+def pictures(page: Path) -> set[str]:
+    """The pictures of the web page that a page shows; each link to one leads to a file."""
+    shown = set()
+    content = page.read_text()
+    tags = [dict(re.findall(r'(\w+)="([^"]*)"', tag)) for tag in TAG.findall(content)]
+    tagged = [("!", tag.get("alt", ""), tag["src"]) for tag in tags]
+    for mark, text, target in [*LINK.findall(content), *tagged]:
+        path = (page.parent / target).resolve()
+        if path.parent != IMAGES:
+            continue
+        assert path.is_file(), (page.name, target)
+        assert path.name in IN_PAGES, (page.name, target)
+        if mark:
+            assert len(text) > 10, (page.name, target, "says what is to be seen")
+            shown.add(path.name)
+    return shown
