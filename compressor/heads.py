@@ -5,8 +5,6 @@ A query head takes its rows of q and its columns of o with it, a KV head its row
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -52,30 +50,34 @@ def keep_columns(block: nn.Module, path: str, columns: Tensor) -> None:
     set_module(block, path, make_linear(old.weight.data[:, columns.to(old.weight.device)], bias))
 
 
-def fit_linear(
-    gram: Tensor, cross: Tensor, prior: Tensor, *, ridge: float, constant: bool
-) -> Tensor:
+def ridge_factor(gram: Tensor, ridge: float, *, constant: bool) -> Tensor:
+    """The Cholesky factor of `C + lambda I`: half of what a general solver takes.
+
+    Args:
+        gram: C, (n, n), positive semidefinite; with `constant` the last input is the constant 1, and
+            its column of W the bias, which is not penalised.
+        ridge: lambda, relative to the mean of the gram's diagonal.
+        constant: see `gram`.
+    """
+    n = len(gram) - 1 if constant else len(gram)
+    penalty = torch.zeros(len(gram), dtype=gram.dtype, device=gram.device)
+    penalty[:n] = ridge * float(gram.diagonal()[:n].mean()) + 1e-30
+    return cholesky_(gram.clone(), penalty)
+
+
+def fit_linear(gram: Tensor, cross: Tensor, prior: Tensor, factor: Tensor) -> Tensor:
     """Least squares: the W that minimises `E|t - W x|^2 + lambda |W - W_0|^2`.
 
     `W = W_0 + (E[t x^T] - W_0 C) (C + lambda I)^-1` with `C = E[x x^T]`. With `t = W_0 x_0` of the
     original this is the end point of OBS for removed input columns; the ridge pulls towards the
-    original's weights, so directions that the calibration data never visit stay as they were. By
-    Cholesky: half of what a general solver takes, and C + lambda I is positive definite.
+    original's weights, so directions that the calibration data never visit stay as they were.
 
     Args:
-        gram: C, (n, n); with `constant` the last input is the constant 1, and its column of W the
-            bias, which is not penalised.
+        gram: C, (n, n).
         cross: `E[t x^T]`, (m, n).
         prior: W_0, (m, n).
-        ridge: relative to the mean of the gram's diagonal; infinite is W_0 as it is.
-        constant: see `gram`.
+        factor: of the gram with its ridge, from `ridge_factor`; linears with one input share it.
     """
-    if math.isinf(ridge):
-        return prior
-    n = len(gram) - 1 if constant else len(gram)
-    penalty = torch.zeros(len(gram), dtype=gram.dtype, device=gram.device)
-    penalty[:n] = ridge * float(gram.diagonal()[:n].mean()) + 1e-30
-    factor = cholesky_(gram.clone(), penalty)
     return prior + torch.cholesky_solve((cross - prior @ gram).T, factor).T
 
 

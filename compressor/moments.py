@@ -20,8 +20,10 @@ class Moments:
     The input may be extended by a constant 1, so that least squares fits a bias too.
     """
 
-    def __init__(self, *, constant: bool = False) -> None:
+    def __init__(self, *, constant: bool = False, inputs_of: Moments | None = None) -> None:
+        """`inputs_of`: others, given the same inputs and weights, whose `gram` is this one's."""
         self.constant = constant
+        self._shared = inputs_of
         self.cross = torch.zeros(0)
         """(m, n) float64."""
         self._upper = torch.zeros(0)
@@ -35,10 +37,10 @@ class Moments:
         if self.constant:
             x = torch.cat([x, torch.ones(len(x), 1, device=x.device)], dim=1)
         weighted = x * w
-        if not self._upper.numel():
+        if not self._upper.numel() and self._shared is None:
             size = x.shape[1]
             self._upper = torch.zeros(size, size, dtype=torch.float64, device=x.device)
-        for rows in _blocks(x.shape[1]):
+        for rows in _blocks(x.shape[1]) if self._shared is None else ():
             self._upper[rows, rows.start :] += x[:, rows].T @ weighted[:, rows.start :]
         if target is not None:
             cross = (target.reshape(-1, target.shape[-1])[used].float().T @ weighted).double()
@@ -47,6 +49,8 @@ class Moments:
     @property
     def gram(self) -> Tensor:
         """(n, n) float64, symmetric; the moments' own, not a copy."""
+        if self._shared is not None:
+            return self._shared.gram
         gram = self._upper
         for rows in _blocks(len(gram)):
             own = gram[rows, rows]

@@ -8,6 +8,7 @@ original's as it can, errors of earlier layers included.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from compressor.heads import (
     keep_rows,
     make_linear,
     prune_heads,
+    ridge_factor,
 )
 from compressor.loading import FactoredLinear, SharedFactorLinear, linear_at, set_module
 from compressor.massive import MassiveLimit
@@ -156,10 +158,9 @@ def _fit(
 
     `rows` says which of a target's components are left of it, where not all are.
     """
-    moments = _moments(pair, list(ranks), rows)
-    for path, rank in ranks.items():
-        fitted = _least_squares(pair, path, moments[path])
-        set_module(pair.block, path, fitted.linear(rank))
+    fitted = _least_squares(pair, list(ranks), rows)
+    for each, (path, rank) in zip(fitted, ranks.items(), strict=True):
+        set_module(pair.block, path, each.linear(rank))
 
 
 def _fit_jointly(
@@ -170,8 +171,7 @@ def _fit_jointly(
     rows: Mapping[str, tuple[int, ...]],
 ) -> None:
     """As `_fit`, with one input factor for all of the linears."""
-    moments = _moments(pair, paths, rows)
-    fitted = [_least_squares(pair, path, moments[path]) for path in paths]
+    fitted = _least_squares(pair, paths, rows)
     weights = [each.weight for each in fitted]
     out_factors, in_factor = joint_low_rank(weights, scales, fitted[0].covariance(), rank)
     shared = make_linear(in_factor, None)
@@ -184,9 +184,12 @@ def _moments(
     pair: _Pair, paths: Sequence[str], rows: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Moments]:
     """Of the one input of the linears at some paths with each one's target."""
-    moments = {
-        path: Moments(constant=linear_at(pair.block, path).bias is not None) for path in paths
-    }
+    moments: dict[str, Moments] = {}
+    first: dict[bool, Moments] = {}
+    for path in paths:
+        constant = linear_at(pair.block, path).bias is not None
+        moments[path] = Moments(constant=constant, inputs_of=first.get(constant))
+        first.setdefault(constant, moments[path])
     for targets, inputs, weights in pair.batches(paths):
         for path, target in zip(paths, targets, strict=True):
             wanted = target[..., list(rows[path])] if rows.get(path) else target
@@ -234,14 +237,27 @@ class Fitted:
         return layer
 
 
-def _least_squares(pair: _Pair, path: str, moments: Moments) -> Fitted:
-    """The weights that fit the moments."""
+def _least_squares(
+    pair: _Pair, paths: Sequence[str], rows: Mapping[str, tuple[int, ...]]
+) -> list[Fitted]:
+    """The weights at some paths, which have one input, that fit their targets."""
+    moments, factors = _moments(pair, paths, rows), dict[bool, Tensor]()
+    return [_fitted(pair, path, moments[path], factors) for path in paths]
+
+
+def _fitted(pair: _Pair, path: str, moments: Moments, factors: dict[bool, Tensor]) -> Fitted:
+    """Least squares; `factors` has those of the gram by whether a constant is among the inputs."""
     linear = linear_at(pair.block, path)
     prior = linear.weight.data.double()
     if moments.constant:
         prior = torch.cat([prior, linear.bias.data.double()[:, None]], dim=1)
-    gram = moments.gram
-    found = fit_linear(gram, moments.cross, prior, ridge=pair.ridge, constant=moments.constant)
-    if moments.constant:
+    gram, constant = moments.gram, moments.constant
+    if math.isinf(pair.ridge):
+        found = prior
+    else:
+        if constant not in factors:
+            factors[constant] = ridge_factor(gram, pair.ridge, constant=constant)
+        found = fit_linear(gram, moments.cross, prior, factors[constant])
+    if constant:
         return Fitted(found[:, :-1], found[:, -1], gram)
     return Fitted(found, None, gram)

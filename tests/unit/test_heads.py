@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressor.heads import fit_linear, head_rows
+from compressor.heads import fit_linear, head_rows, ridge_factor
 
 
 def test_head_rows_are_whole_heads() -> None:
@@ -20,7 +20,8 @@ def test_least_squares_finds_the_matrix_that_made_the_data(seed: int, constant: 
     true = torch.randn(3, 5, generator=generator).double()
     gram, cross = x.T @ x / 100, true @ x.T @ x / 100
 
-    found = fit_linear(gram, cross, torch.zeros(3, 5).double(), ridge=1e-9, constant=constant)
+    factor = ridge_factor(gram, 1e-9, constant=constant)
+    found = fit_linear(gram, cross, torch.zeros(3, 5).double(), factor)
 
     assert torch.allclose(found, true, atol=1e-6)
 
@@ -30,6 +31,6 @@ def test_directions_without_data_stay_as_they_were() -> None:
     prior = torch.tensor([[5.0, 7.0]]).double()
     cross = torch.tensor([[2.0, 0.0]]).double()
 
-    found = fit_linear(gram, cross, prior, ridge=1e-6, constant=False)
+    found = fit_linear(gram, cross, prior, ridge_factor(gram, 1e-6, constant=False))
 
     assert torch.allclose(found, torch.tensor([[2.0, 7.0]]).double(), atol=1e-4)

@@ -1,4 +1,4 @@
-"""Moments of weights that do not sum to 1, as where positions are massive: only their ratios count."""
+"""Moments that layers are fitted by: of weights that do not sum to 1, and of one input for several."""
 
 from __future__ import annotations
 
@@ -39,3 +39,18 @@ def test_a_fit_is_one_whatever_the_weights_sum_to(rank: int | None) -> None:
         Fitted(weight, bias, moments(total).gram).linear(rank)(inputs) for total in (1.0, 0.3)
     )
     assert torch.allclose(whole, part, rtol=1e-3, atol=1e-3)
+
+
+def test_linears_with_one_input_share_its_gram_and_keep_targets_of_their_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, a, b = (torch.randn(50, n, generator=generator) for n in (6, 3, 4))
+    weights = torch.rand(50, generator=generator)
+    first, alone = Moments(constant=True), Moments(constant=True)
+    second = Moments(constant=True, inputs_of=first)
+    for rows in (slice(0, 20), slice(20, 50)):
+        first.add(x[rows], weights[rows], a[rows])
+        second.add(x[rows], weights[rows], b[rows])
+        alone.add(x[rows], weights[rows], b[rows])
+    assert second.gram is first.gram
+    assert torch.equal(second.gram, alone.gram)
+    assert torch.equal(second.cross, alone.cross)
