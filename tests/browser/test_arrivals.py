@@ -104,6 +104,25 @@ def test_playground_notices_models_while_a_question_is_written(
     expect(bare.get_by_role("button", name="Ask both")).to_be_visible()
 
 
+def test_nothing_can_be_asked_before_there_is_who_to_ask(web: Watched) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page = web.page
+    page.route(MODELS, hold)
+    with page.expect_request(MODELS):
+        web.go("playground")
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    expect(page.get_by_label("Question")).to_have_count(0)
+    for route in held:
+        route.continue_()
+    assert page.get_by_label("Second model").input_value() == COMPRESSED, (
+        "the first time it is seen"
+    )
+
+
 def test_models_that_were_chosen_stay_chosen_when_others_arrive(web: Watched, redis: Redis) -> None:
     put(redis, "second")
     page = web.go("playground")

@@ -103,12 +103,12 @@ export function playgroundPage(shell) {
     view: () => html`
       <h1>Playground</h1>
       ${notice(state.readError)} ${notice(state.error)}
-      ${state.models && !state.models.length
-        ? empty("No model is served", html`<p>Start the service with one:</p>${command("infoprune serve MODEL")}`)
-        : html`<div class="playground">
+      ${state.models === null ? nothing : state.models.length
+        ? html`<div class="playground">
             <form class="panel" @submit=${submit}>${asked(state, shell.update, take)}</form>
             <div class="answers">${answersView(state)}</div>
-          </div>`}`,
+          </div>`
+        : empty("No model is served", html`<p>Start the service with one:</p>${command("infoprune serve MODEL")}`)}`,
   };
 }
 
@@ -216,7 +216,7 @@ function asked(state, update, take) {
         <label for=${side}>${side === "original" ? "First model" : "Second model"}</label>
         <select id=${side} @change=${(/** @type {any} */ e) => { state.chosen[side] = e.target.value; state.byHand.add(side); update(); }}>
           ${side === "compressed" ? html`<option value="" .selected=${!state.chosen[side]}>none</option>` : nothing}
-          ${(state.models ?? []).map((/** @type {any} */ m) => html`<option .selected=${m.id === state.chosen[side]}>${m.id}</option>`)}
+          ${state.models.map((/** @type {any} */ m) => html`<option .selected=${m.id === state.chosen[side]}>${m.id}</option>`)}
         </select></div>`)}
       <div class="field narrow"><label for="max-tokens">Tokens, at most</label>
         <input id="max-tokens" type="number" min="1" max="4096" .value=${String(state.maxTokens)}
