@@ -94,7 +94,7 @@ def main() -> None:
     RESULT.write_text(json.dumps(content, indent=1) + "\n")
     shown = table(rounds, args.clients)
     Console().print(shown)
-    write_results("beside", f"{markdown(shown)}\n\n{describe()}.")
+    write_results("beside", f"{markdown(shown)}\n\n{describe()}.", content)
 
 
 def one_round(asked: Sequence[Example], niceness: int, clients: int) -> Round:

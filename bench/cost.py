@@ -240,7 +240,7 @@ def main() -> None:
     shown = table(content)
     Console().print(shown)
     if args.out == OUT:
-        write_results("cost", f"{markdown(shown)}\n\n{sentence(content)}\n\n{describe()}.")
+        write_results("cost", f"{markdown(shown)}\n\n{sentence(content)}\n\n{describe()}.", content)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -23,9 +26,12 @@ def placed(page: str, name: str, content: str) -> str:
     return f"{page[: marks.end(1)]}{content.strip()}\n{page[marks.start(2) :]}"
 
 
-def write_results(name: str, content: str) -> None:
-    """Put a benchmark's figures into docs/results.md."""
+def write_results(name: str, content: str, data: Mapping[str, Any] | None = None) -> None:
+    """Put a benchmark's figures into docs/results.md, and what they were read off beside the page."""
     RESULTS.write_text(placed(RESULTS.read_text(), name, content))
+    if data is not None:
+        path = RESULTS.with_suffix("") / f"{name}.json"
+        path.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def markdown(*tables: Table) -> str:

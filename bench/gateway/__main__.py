@@ -248,7 +248,7 @@ def main() -> None:
     table = build_table(report)
     Console().print(table)
     if not args.quick and not args.only:
-        write_results("gateway", f"{markdown(table)}\n\n{describe()}.")
+        write_results("gateway", f"{markdown(table)}\n\n{describe()}.", report)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def main() -> None:
     shown, sentence = tables(report), prediction(report)
     Console().print(*shown, sentence)
     if not args.tiny:
-        write_results(called, f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.")
+        write_results(called, f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.", report)
 
 
 def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
