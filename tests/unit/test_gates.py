@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
+from compressor import gates
 from compressor.families import TowerSpec
 from compressor.families.base import Attention
 from compressor.gates import (
@@ -31,12 +33,48 @@ def test_a_gate_is_between_shut_and_open(alpha: float, noise: float) -> None:
     assert 0 <= float(z) <= 1
 
 
-def test_a_gate_opens_as_often_as_its_probability_says() -> None:
-    uniform = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
-    for alpha in (-2.0, 0.0, 2.0):
-        gates = hard_concrete(torch.full_like(uniform, alpha), uniform)
-        expected = float(open_probability(torch.tensor(alpha)))
-        assert float((gates > 0).float().mean()) == pytest.approx(expected, abs=0.01)
+def sampled(alpha: float) -> Tensor:
+    """Gates of an even grid of noise: its means are the distribution's, without a draw's error."""
+    uniform = (torch.arange(20_000) + 0.5) / 20_000
+    return hard_concrete(torch.full_like(uniform, alpha), uniform)
+
+
+@given(st.floats(-6, 6))
+def test_a_gate_opens_as_often_as_its_probability_says(alpha: float) -> None:
+    expected = float(open_probability(torch.tensor(alpha)))
+    assert float((sampled(alpha) > 0).float().mean()) == pytest.approx(expected, abs=2e-4)
+
+
+@given(st.floats(-6, 6))
+def test_a_gate_is_wholly_open_as_often_as_its_mirror_image_is_shut(alpha: float) -> None:
+    """The stretch from -0.1 to 1.1 reaches as far below 0 as above 1, or gates would lean one way."""
+    own, mirrored = sampled(alpha), sampled(-alpha)
+    assert torch.allclose(own, 1 - mirrored.flip(0), atol=1e-4)
+    assert float((own == 1).float().mean()) == pytest.approx(
+        1 - float(open_probability(torch.tensor(-alpha))), abs=2e-4
+    )
+
+
+@given(st.floats(-6, 6))
+def test_the_mean_gate_is_that_of_the_stretched_concrete_distribution(alpha: float) -> None:
+    """E[z] is the integral over t in (0, 1) of P(z > t) = sigmoid(ln a - b logit((t + 0.1) / 1.2))."""
+    t = (torch.arange(2000) + 0.5) / 2000
+    exceeded = torch.sigmoid(alpha - 2 / 3 * torch.logit((t + 0.1) / 1.2))
+    assert float(sampled(alpha).mean()) == pytest.approx(float(exceeded.mean()), abs=2e-4)
+
+
+@given(st.floats(-6, 6), st.floats(0.1, 3))
+def test_a_larger_parameter_opens_every_gate_further(alpha: float, more: float) -> None:
+    less, wider = sampled(alpha), sampled(alpha + more)
+    assert (wider >= less).all()
+    assert float(wider.mean()) > float(less.mean())
+
+
+def test_gates_begin_open_almost_always_and_most_of_them_wholly() -> None:
+    """Or the first steps would train on a model that nobody has."""
+    first = sampled(gates._INITIAL)
+    assert float((first > 0).float().mean()) > 0.98
+    assert float((first == 1).float().mean()) > 0.6
 
 
 def test_the_energies_of_all_pairs_are_those_of_the_whole_output() -> None:
