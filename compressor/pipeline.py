@@ -53,7 +53,7 @@ from compressor.search import SEARCH, TryProgress, bisect
 from compressor.streams import Stream
 from compressor.work import Work
 
-__all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "open_job"]
+__all__ = ["STAGES", "Job", "Progress", "Stage", "compress", "dry_run", "open_job"]
 
 
 def compress(
@@ -238,7 +238,7 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
 
 
 def prune(job: Job, plan: Plan, work: Work) -> Candidate:
-    """The compressed model's weights: heads cut, FFNs factored or narrowed, what is left fitted."""
+    """The compressed weights: heads cut, matrices factored, FFNs narrowed, what is left fitted."""
     total, done = sum(spec.used_layers for spec in job.specs), 0
     upstream: tuple[list[tuple[TowerSpec, Stream]], ...] = ([], [])
     for spec in job.specs:

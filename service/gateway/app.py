@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> Front:
         app.state.history = history = History(gateway.metrics.registry, settings)
         await gateway.refresh()
         gateway.metrics.registry.register(Lineage(lambda: gateway.snapshot))
-        # Limits that are not exchanged soon are held alone.
+        # Where Redis does not answer soon, a gateway holds its share of the keys' limits by itself.
         sharing = Sharing(gateway.keys, Ledger(quick, uuid.uuid4().hex[:12]))
         chores = (gateway.poll(), gateway.sweep(), sharing.run(), history.run())
         tasks = [asyncio.create_task(chore) for chore in chores]

@@ -147,6 +147,9 @@ function progress(record) {
     <p class="soft" aria-live="polite">${left} ${record.attempt > 1 ? `Attempt ${record.attempt}.` : ""}</p>`;
 }
 
+/** @param {any} d A paired difference. */
+const change = (d) => `${points(d.value)} points [${points(d.low)}, ${points(d.high)}]`;
+
 /** @param {any} record */
 function outcome(record) {
   const report = record.report;
@@ -157,7 +160,8 @@ function outcome(record) {
     ["FLOPs before the first token", short(prompt(a.flops)), short(prompt(b.flops)), (prompt(b.flops) / prompt(a.flops)).toFixed(3)],
     ["parameters", short(a.params), short(b.params), (b.params / a.params).toFixed(3)],
     ...Object.entries(report.accuracy_difference ?? {}).map(([name, d]) =>
-      [name, interval(a.accuracy[name]), interval(b.accuracy[name]), `${points(d.value)} points [${points(d.low)}, ${points(d.high)}]`]),
+      [name, interval(a.accuracy[name]), interval(b.accuracy[name]), change(d)]),
+    ...(report.mean_accuracy_difference ? [["mean of the datasets", "", "", change(report.mean_accuracy_difference)]] : []),
   ];
   return scroll("What the job measured", html`<table class="numbers">
     <thead><tr><th scope="col">Measured</th><th scope="col">original</th><th scope="col">compressed</th><th scope="col">ratio or difference</th></tr></thead>
