@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from compressor.evaluate.example import Example
 
 FAKE = "fake-for-tests"
 SAMPLES = 2
+COMMIT = "0123abc+"
 
 
 @dataclass
@@ -43,8 +45,8 @@ class FakeMethod:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeMethod:
     """A method beside the real ones; questions are answered at once and recovery is none."""
 
-    def no_git(*_: object, **__: object) -> None:
-        raise OSError
+    def git(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(stdout=f"{COMMIT}\n")
 
     def answers(model: nn.Module, processor: object, chosen: Sequence[Example]) -> list[float]:
         del model, processor
@@ -52,7 +54,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeMethod:
 
     made = FakeMethod()
     monkeypatch.setitem(METHODS, FAKE, Method(FAKE, "both", "not a method", made, revision=2))
-    monkeypatch.setattr("subprocess.run", no_git)  # of `machine.commit`
+    monkeypatch.setattr("subprocess.run", git)  # of `machine.commit`
     monkeypatch.setattr(module, "DATASETS", ("easy-vqa",))
     monkeypatch.setattr(module, "score_examples", answers)
     monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", lambda source: None)
@@ -104,6 +106,7 @@ def test_a_cell_is_kept_as_it_came_out(harness: Harness, fake: FakeMethod) -> No
     found = harness.run(CELL)
     assert fake.asked == [(0, 0.5)]
     assert (found.share, found.params, found.revision, found.recovery) == (0.5, 3, 2, None)
+    assert found.commit == COMMIT
     assert harness.read(CELL) == replace(found, scores={"easy-vqa": [0.333333] * SAMPLES})
 
 
@@ -146,6 +149,7 @@ def test_the_published_cell_is_used_where_it_matches_and_our_own_first(harness: 
 
 
 def test_a_cell_of_before_commits_were_written_down_counts(harness: Harness) -> None:
+    """And is not said to be of the commit that reads it."""
     path = keep(harness, CELL.name, outcome())
     content = json.loads(path.read_text())
     del content["commit"]
