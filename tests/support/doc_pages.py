@@ -101,7 +101,8 @@ class Reader:
         return done.stdout
 
     def _begin(self, text: str) -> None:
-        command = ["bash", "-c", f"cd {shlex.quote(str(self.place))} && exec {text.strip()}"]
+        # By env, as a command may begin with variables.
+        command = ["bash", "-c", f"cd {shlex.quote(str(self.place))} && exec env {text.strip()}"]
         log = self.place / "service.log"
         process = GuardedProcess(command, env=self._environment(), log=log, grace_s=STOP_LIMIT_S)
         self.running.append(process)
