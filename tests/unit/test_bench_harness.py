@@ -122,9 +122,11 @@ def test_recovery_is_another_cell_and_one_of_other_settings_does_not_count(
     recovered = replace(CELL, recovered=True)
     harness.run(CELL)
     assert not harness.has(recovered)
-    assert harness.run(recovered).recovery_seconds == 7.0
+    found = harness.run(recovered)
+    assert found.recovery_seconds == 7.0
+    assert found.recovery == RECOVERY.model_dump(exclude={"bf16"})
     assert harness.has(recovered)
-    settings = {**RECOVERY.model_dump(exclude={"bf16"}), "steps": RECOVERY.steps + 1}
+    settings = {**found.recovery, "steps": RECOVERY.steps + 1}
     keep(harness, recovered.name, outcome(recovery=settings))
     assert not harness.has(recovered)
 
