@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -152,7 +151,7 @@ def cautious_difference(
     worse: dict[str, list[float]] = {}
     wider: dict[str, list[str]] = {}
     for name, own in groups.items():
-        size = math.ceil(len(own) / len(set(own)))
+        size = round(len(own) / len(set(own)))
         worse[name] = paired(scores_a[name], scores_b[name]) + [-1.0] * size
         wider[name] = [*own, *["\0one more"] * size]
     low = mean_over_datasets(worse, groups=wider, seed=seed).low

@@ -133,6 +133,15 @@ def test_no_changed_answer_of_few_is_no_proof(questions: int, least: float) -> N
     assert -4 / questions < found.low <= least
 
 
+def test_the_picture_that_is_counted_in_has_as_many_questions_as_one_has_on_the_mean() -> None:
+    same = {"a": [1.0] * 60}
+    nearly_one, three = ({"a": [str(n // k) for n in range(60)]} for k in (1, 3))
+    nearly_one["a"][1] = nearly_one["a"][0]
+    lows = [cautious_difference(same, same, groups=g).low for g in (nearly_one, three)]
+    assert lows[0] > -4 / 60
+    assert lows[1] < 2 * lows[0]
+
+
 def test_caution_matters_little_where_answers_change() -> None:
     rng = np.random.default_rng(0)
     before, groups = {"a": [0.5] * 4000}, {"a": [str(n // 2) for n in range(4000)]}
