@@ -126,7 +126,7 @@ class Job:
             seed=self.recipe.seed,
         )
         each = inputs.prepare_each(self.processor, chosen, batch=self.batch)
-        batches = KeptBatches(self.work.directory / "inputs", each)
+        batches = KeptBatches(self.work.sub("inputs"), each)
         lengths = answer_lengths(self.processor, chosen)
         token = inputs.image_token_id(self.processor)
         return batches, inputs.token_weights(batches, lengths, token)

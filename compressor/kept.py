@@ -1,7 +1,6 @@
 """Tensors that grow with the calibration data: in files, so that memory does not.
 
-They are read when they are asked for, into memory of their own: a product of matrices may round
-differently from another alignment, and a resumed run must end in the same bits.
+They are read when they are asked for, into memory of their own (`Work.load_tensors` says why).
 """
 
 from __future__ import annotations
@@ -12,20 +11,20 @@ from pathlib import Path
 from typing import Any, overload
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from compressor.work import Work
 
 
 class KeptBatches(Sequence[dict[str, Tensor]]):
     """Model inputs by batch, a file each."""
 
-    def __init__(self, directory: Path, batches: Iterable[Mapping[str, Tensor]]) -> None:
-        """Write them, one at a time."""
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self._count = 0
+    def __init__(self, work: Work, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Write them as pieces, one at a time."""
+        self._work, self._count = work, 0
         for batch in batches:
-            save_file({k: v.contiguous() for k, v in batch.items()}, self._file(self._count))
+            work.save_tensors(_piece(self._count), batch)
             self._count += 1
 
     def __len__(self) -> int:
@@ -40,11 +39,11 @@ class KeptBatches(Sequence[dict[str, Tensor]]):
             return [self[i] for i in range(*index.indices(self._count))]
         if not -self._count <= index < self._count:
             raise IndexError(index)
-        found = load_file(self._file(index % self._count))
-        return {name: tensor.clone() for name, tensor in found.items()}
+        return self._work.load_tensors(_piece(index % self._count))
 
-    def _file(self, index: int) -> Path:
-        return self._directory / f"{index}.safetensors"
+
+def _piece(batch: int) -> str:
+    return f"{batch}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class KeptArguments:
         self._directory.mkdir(parents=True, exist_ok=True)
         tensors: dict[int, Tensor] = {}
         forms = [{k: _form(v, tensors) for k, v in given.items()} for given in arguments]
-        path = self._directory / f"{len(self._forms)}.safetensors"
+        path = self._directory / _piece(len(self._forms))
         # A copy each: safetensors refuses tensors that share memory, as views of one table do.
         save_file({str(k): v.clone().contiguous() for k, v in tensors.items()}, path)
         self._forms.append(forms)
@@ -77,7 +76,7 @@ class KeptArguments:
     def of(self, batch: int, block: int) -> dict[str, Any]:
         """A block's arguments; the last block's stand for those behind it."""
         forms = self._forms[batch]
-        with safe_open(self._directory / f"{batch}.safetensors", framework="pt") as file:
+        with safe_open(self._directory / _piece(batch), framework="pt") as file:
             form = forms[min(block, len(forms) - 1)]
             return {name: _restored(value, file) for name, value in form.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def drop_on_validation(
     return cautious_difference(before, after, groups=pictures(asked), seed=seed)
 
 
-def pictures(asked: dict[str, list[Example]]) -> dict[str, list[str]]:
+def pictures(asked: Mapping[str, Sequence[Example]]) -> dict[str, list[str]]:
     """The picture of each question, by dataset: what intervals are drawn over."""
     return {name: [example.group for example in chosen] for name, chosen in asked.items()}
 

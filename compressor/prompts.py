@@ -53,8 +53,13 @@ def answer_lead(processor: Any, example: Example) -> str:
 
 def answered(processor: Any, chosen: Sequence[Example], *, ending: str = "") -> list[str]:
     """Prompts with their answers behind them, and an ending behind that."""
+    return [prompt + answer for prompt, answer in _parts(processor, chosen, ending)]
+
+
+def _parts(processor: Any, chosen: Sequence[Example], ending: str) -> list[tuple[str, str]]:
+    """Each prompt, and what follows it."""
     lead = answer_lead(processor, chosen[0]) if chosen else ""
-    return [render(processor, e) + lead + e.answer + ending for e in chosen]
+    return [(render(processor, e), lead + e.answer + ending) for e in chosen]
 
 
 def answer_lengths(processor: Any, chosen: Sequence[Example], *, ending: str = "") -> list[int]:
@@ -67,8 +72,7 @@ def answer_lengths(processor: Any, chosen: Sequence[Example], *, ending: str = "
         special = adds_special_tokens(processor, text)
         return len(processor.tokenizer.encode(text, add_special_tokens=special))
 
-    whole = answered(processor, chosen, ending=ending)
     return [
-        length(text) - length(render(processor, example))
-        for text, example in zip(whole, chosen, strict=True)
+        length(prompt + answer) - length(prompt)
+        for prompt, answer in _parts(processor, chosen, ending)
     ]

@@ -27,10 +27,10 @@ from bench.compress.tables import (
     accuracy_table,
     collect,
     detail_table,
-    pictures,
     plot,
 )
 from bench.page import RESULTS, write_results
+from compressor.measure import pictures
 
 BUDGETS = (1.5, 2.0, 3.2, 5.0)
 HARD = (3.2, 5.0)

@@ -92,14 +92,16 @@ def _ours(
 
     def build(context: Context, share: float) -> Made:
         asked = context.recipe(flops=share, **recipe)
-        # No recipe may ask for that: it is W_0 as it is.
-        options = {**recipe, **({} if compensate else {"ridge": math.inf})}
-        job = replace(context.job, recipe=asked if compensate else asked.model_copy(update=options))
+        if not compensate:  # no recipe may ask for that: it is W_0 as it is
+            asked = asked.model_copy(update={"ridge": math.inf})
+        job = replace(context.job, recipe=asked)
         scores = dict(context.scores)
         if order is not None:
             scores = {t: _reordered(context, t, layers, order) for t, layers in scores.items()}
         plan = make(job, scores, "flops", share)
-        work = job.work.sub(f"plan-{plan.sha256[:12]}-{digest(options)[:12]}")
+        work = job.work.sub(
+            f"plan-{plan.sha256[:12]}-{digest({**recipe, 'compensate': compensate})[:12]}"
+        )
         candidate = heal(job, plan, prune(job, plan, work), work)
         model = assemble(candidate.directory, torch.float32)
         work.remove()

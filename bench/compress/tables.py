@@ -12,6 +12,7 @@ from bench.compress.harness import Cell, Harness, Outcome
 from bench.compress.methods import METHODS
 from compressor.evaluate.example import Example
 from compressor.evaluate.metrics import Interval, mean_difference
+from compressor.measure import pictures
 
 Scores = Mapping[str, Sequence[float]]
 """Of each question, by dataset."""
@@ -62,11 +63,6 @@ def collect(
             found.setdefault(key, []).append((cell.seed, outcome))
     original, groups = harness.original().scores, pictures(asked)
     return [_row(key, outcomes, original, groups) for key, outcomes in found.items()]
-
-
-def pictures(asked: Mapping[str, Sequence[Example]]) -> Groups:
-    """What intervals draw: all questions about a picture together."""
-    return {name: [e.group for e in chosen] for name, chosen in asked.items()}
 
 
 def _row(

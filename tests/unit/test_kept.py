@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.kept import KeptArguments, KeptBatches
+from compressor.work import Work
 
 
 def test_batches_come_back_as_they_were_and_do_not_stay_in_memory(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_batches_come_back_as_they_were_and_do_not_stay_in_memory(tmp_path: Path
         seen.append(weakref.ref(pixels))
         return pixels
 
-    kept = KeptBatches(tmp_path / "inputs", ({"pixel_values": made()} for _ in range(3)))
+    kept = KeptBatches(Work(tmp_path / "inputs", {}), ({"pixel_values": made()} for _ in range(3)))
     gc.collect()
     assert [ref() for ref in seen] == [None] * 3
     assert len(kept) == 3
