@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +29,21 @@ from compressor.recipe import read_recipe
 from compressor.tables import show
 
 if TYPE_CHECKING:
+    from compressor.job import MeasureLatency
     from compressor.pipeline import Progress as StageProgress
     from compressor.pipeline import Stage
     from compressor.plan import Plan
     from compressor.recipe import Recipe
     from compressor.report.data import DryRun, Report
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How the service measures times on this machine; `context.obj` of the commands."""
+
+    measure_latency: MeasureLatency
+    kept: Callable[[], Path]
+    """Where measured times are kept."""
 
 
 def compress(
@@ -92,18 +103,21 @@ def compress(
         # Only now: torch and transformers take seconds to import, a wrong recipe does not need them.
         from compressor import pipeline
 
+        timing: Timing | None = context.obj
+        measure_latency = timing.measure_latency if timing else None
         replayed = read_plan(plan) if plan else None
         shown: Report | DryRun
         with stage_progress(checked) as progress:
             if dry_run:
                 shown = pipeline.dry_run(
                     model, checked, out, plan=replayed, progress=progress,
-                    measure_latency=context.obj,
+                    measure_latency=measure_latency,
                 )  # fmt: skip
             else:
                 shown = pipeline.compress(
                     model, checked, out, plan=replayed, progress=progress,
-                    measure_latency=context.obj, overwrite=overwrite,
+                    measure_latency=measure_latency, times=timing.kept() if timing else None,
+                    overwrite=overwrite,
                 )  # fmt: skip
         if as_json:
             typer.echo(json.dumps(shown.to_json(), indent=2))

@@ -100,15 +100,8 @@ def reference_prompt(processor: Any, text_tokens: int) -> tuple[tuple[int, ...],
     The prompt of the reference dataset that is nearest in length, with words before its last token
     repeated or left out; the visual placeholder is in it once.
     """
-    asked = examples(REFERENCE_DATASET, "train", samples=REFERENCE_SAMPLES)
     token = image_token_id(processor)
-    found = []
-    for example in asked:
-        text = render(processor, example)
-        special = adds_special_tokens(processor, text)
-        ids = processor.tokenizer.encode(text, add_special_tokens=special)
-        found.append((abs(len(ids) - 1 - text_tokens), ids, example))
-    _, ids, example = min(found, key=lambda each: each[0])
+    ids, example = _nearest(processor, text_tokens)
     head, tail = ids[:-1], ids[-1:]
     while len(head) + len(tail) - 1 > text_tokens and head[-1] != token:
         head.pop()
@@ -116,6 +109,29 @@ def reference_prompt(processor: Any, text_tokens: int) -> tuple[tuple[int, ...],
     while len(head) + len(tail) - 1 < text_tokens:
         head += words[: text_tokens + 1 - len(head) - len(tail)]
     return (*head, *tail), example.image().size
+
+
+def reference_inputs(processor: Any, text_tokens: int) -> dict[str, Tensor]:
+    """Model inputs of the reference dataset's prompt that is nearest to so many text tokens."""
+    _, example = _nearest(processor, text_tokens)
+    text = render(processor, example)
+    made = processor(
+        images=[example.image()], text=[text],
+        add_special_tokens=adds_special_tokens(processor, text), return_tensors="pt",
+    )  # fmt: skip
+    return {k: v for k, v in made.items() if isinstance(v, Tensor)}
+
+
+def _nearest(processor: Any, text_tokens: int) -> tuple[list[int], Example]:
+    """The tokens of the reference dataset's prompt that is nearest in length, and its question."""
+    found: list[tuple[int, list[int], Example]] = []
+    for example in examples(REFERENCE_DATASET, "train", samples=REFERENCE_SAMPLES):
+        text = render(processor, example)
+        special = adds_special_tokens(processor, text)
+        ids = processor.tokenizer.encode(text, add_special_tokens=special)
+        found.append((abs(len(ids) - 1 - text_tokens), ids, example))
+    _, ids, example = min(found, key=lambda each: each[0])
+    return ids, example
 
 
 def mixture(names: Sequence[str], *, samples: int, seed: int) -> list[Example]:

@@ -77,6 +77,8 @@ class Job:
     weights: Mapping[str, str]
     """sha256 of the original's weight files, by name."""
     measure_latency: MeasureLatency | None = None
+    times: Path | None = None
+    """Where measured times of this machine are kept; None: a report has no time of a request."""
     device: torch.device = field(default_factory=compute_device)
 
     def telling(self, progress: Progress) -> Job:
@@ -140,6 +142,7 @@ def open_job(
     plan: Plan | None = None,
     progress: Progress = lambda stage, share: None,
     measure_latency: MeasureLatency | None = None,
+    times: Path | None = None,
 ) -> Job:
     """Check what a compression starts from, and open its work directory.
 
@@ -151,7 +154,7 @@ def open_job(
     weights = {k: v for k, v in fingerprint["model"].items() if k.endswith(".safetensors")}
     torch.manual_seed(recipe.seed)
     work = Work.beside(out, fingerprint)
-    return Job(source, recipe, work, progress, config, family, weights, measure_latency)
+    return Job(source, recipe, work, progress, config, family, weights, measure_latency, times)
 
 
 def fingerprint_of(source: Path, recipe: Recipe, plan: Plan | None) -> dict[str, Any]:

@@ -83,6 +83,11 @@ def assemble(directory: Path, dtype: torch.dtype | None) -> nn.Module:
     return model.eval()
 
 
+def asking_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype that a model is asked in: float32 on a CPU, the checkpoint's own (None) on a GPU."""
+    return None if device.type == "cuda" else torch.float32
+
+
 def shrink_tower(model: nn.Module, spec: TowerSpec, shapes: tuple[LayerShape, ...]) -> None:
     """Give a tower's layers the recorded shapes, with uninitialised weights."""
     for block, shape in zip(spec.blocks(model), shapes, strict=False):

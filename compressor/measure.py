@@ -18,7 +18,7 @@ from compressor.evaluate.metrics import (
     paired,
 )
 from compressor.evaluate.runner import score_examples
-from compressor.loading import assemble
+from compressor.loading import asking_dtype, assemble
 from compressor.recipe import Evaluation
 from compressor.work import Work
 
@@ -43,6 +43,7 @@ def evaluate_pair(
     seed: int,
     work: Work,
     *,
+    device: torch.device,
     advance: Callable[[float], None],
 ) -> Accuracy:
     """Both models on the test splits; what is already in the work directory is not asked again."""
@@ -55,7 +56,7 @@ def evaluate_pair(
     }
     scores = [
         scores_of(
-            directory, processor, asked, work, f"evaluate/{side}",
+            directory, processor, asked, work, f"evaluate/{side}", device=device,
             advance=part_of(advance, number, 2),
         )
         for number, (side, directory) in enumerate(
@@ -78,6 +79,7 @@ def scores_of(
     work: Work,
     name: str,
     *,
+    device: torch.device,
     advance: Callable[[float], None],
 ) -> dict[str, list[float]]:
     """A model's score on each question, by dataset."""
@@ -86,7 +88,7 @@ def scores_of(
     for number, (dataset, questions) in enumerate(asked.items()):
         piece = f"{name}-{number}.json"
         if not work.has(piece):
-            model = model or assemble(directory, torch.float32)
+            model = model or assemble(directory, asking_dtype(device)).to(device)
             scores = score_examples(
                 model, processor, questions,
                 advance=part_of(advance, number, len(asked)),
@@ -105,6 +107,7 @@ def drop_on_validation(
     seed: int,
     works: tuple[Work, Work],
     *,
+    device: torch.device,
     advance: Callable[[float], None],
 ) -> Interval:
     """The paired difference of the mean over the datasets' validation splits, its lower end cautious.
@@ -116,6 +119,7 @@ def drop_on_validation(
         evaluation: datasets and `validation_samples`.
         seed: of the draw and the bootstrap.
         works: where the original's scores are kept, and the candidate's.
+        device: where they are asked.
         advance: hears the share that is done.
     """
     asked = {
@@ -124,7 +128,13 @@ def drop_on_validation(
     }
     before, after = (
         scores_of(
-            directory, processor, asked, work, "validate", advance=part_of(advance, number, 2)
+            directory,
+            processor,
+            asked,
+            work,
+            "validate",
+            device=device,
+            advance=part_of(advance, number, 2),
         )
         for number, (directory, work) in enumerate(zip((original, compressed), works, strict=True))
     )

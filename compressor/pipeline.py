@@ -64,6 +64,7 @@ def compress(
     plan: Plan | None = None,
     progress: Progress = lambda stage, share: None,
     measure_latency: MeasureLatency | None = None,
+    times: Path | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Compress a model directory into a new checkpoint directory.
@@ -75,6 +76,8 @@ def compress(
         plan: replay this plan instead of making one.
         progress: see `Progress`.
         measure_latency: gives the table that the target `latency` is counted by.
+        times: a directory where measured times of this machine are kept; with it, and where the recipe
+            evaluates, the report has the time of a request to both.
         overwrite: replace a compressed model that is at `out`; an original never is.
 
     Raises:
@@ -85,7 +88,7 @@ def compress(
     check_target(out, overwrite=overwrite or is_finished(source, recipe, out, plan))
     with _opened(
         source, recipe, out, plan=plan, progress=both(meter, progress),
-        measure_latency=measure_latency,
+        measure_latency=measure_latency, times=times,
     ) as job:  # fmt: skip
         return replace(_run(job, out, plan), spent=meter.spent())
 
@@ -126,13 +129,15 @@ def _opened(
     plan: Plan | None,
     progress: Progress,
     measure_latency: MeasureLatency | None,
+    times: Path | None = None,
 ) -> Iterator[Job]:
     """A job; a failure leaves nothing of it, but where a full disk stopped it its pieces stay."""
     free_at_once()
     with one_sentence_when_full(out):
         job = open_job(
-            source, recipe, out, plan=plan, progress=progress, measure_latency=measure_latency
-        )
+            source, recipe, out, plan=plan, progress=progress, measure_latency=measure_latency,
+            times=times,
+        )  # fmt: skip
     try:
         with one_sentence_when_full(out):
             yield job
@@ -229,7 +234,8 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
         candidate = heal(trying, plan, prune(trying, plan, work), work)
         return drop_on_validation(
             job.source, candidate.directory, job.processor, job.recipe.evaluation,
-            job.recipe.seed, (job.work, work), advance=lambda share: tries("evaluate", share),
+            job.recipe.seed, (job.work, work), device=job.device,
+            advance=lambda share: tries("evaluate", share),
         )  # fmt: skip
 
     share, tried = bisect(measure, value)

@@ -13,7 +13,7 @@ from compressor.allocation import allocate, allocate_exact
 from compressor.calibrate import LayerStatistics
 from compressor.checkpoint import LayerShape, Tower
 from compressor.costs import Cost, FlopsCost, ParamsCost, shapes_cost
-from compressor.errors import LatencyError
+from compressor.errors import BudgetError, LatencyError
 from compressor.families import TowerSpec
 from compressor.job import Job, statistics_piece
 from compressor.latency.table import LatencyCost, LatencyTable
@@ -31,15 +31,37 @@ def make(
     """The plan for a share of the original's cost in the target's unit, by the recipe's scheme.
 
     In the trained scheme the gates get the budget that whole heads would get if there were no ranks in
-    attention; what they close is settled, and everything else is allocated around it.
+    attention; what they close is settled, and everything else is allocated around it. Where heads alone
+    cannot reach the share, the gates get as many heads as stay when ranks help.
+
+    Raises:
+        BudgetError: the share cannot be reached; the message says what can.
     """
     cost = cost_model(job, target)
-    if job.recipe.scheme == "trained":
-        heads_only = _allocated(job, scores, cost, target, share, low_rank_attention=False)
-        scores = _settled(job, scores, heads_only, cost)
-    return _allocated(
-        job, scores, cost, target, share, low_rank_attention=job.recipe.low_rank_attention
-    )
+    low_rank = job.recipe.low_rank_attention
+    if job.recipe.scheme == "training-free":
+        return _allocated(job, scores, cost, target, share, low_rank_attention=low_rank)
+    try:
+        guide = _allocated(job, scores, cost, target, share, low_rank_attention=False)
+    except BudgetError:
+        if not low_rank:
+            raise
+        guide = _allocated(job, scores, cost, target, share, low_rank_attention=True)
+    settled, gates_open = _settled(job, scores, guide, cost)
+    plan = _allocated(job, settled, cost, target, share, low_rank_attention=low_rank)
+    job.work.save_json(_gates_piece(plan), gates_open)
+    return plan
+
+
+def gates_of(job: Job, plan: Plan) -> dict[Tower, list[list[float]]]:
+    """[layer][KV group] of each tower: how likely its learned gate is open; {} without gates."""
+    piece = _gates_piece(plan)
+    return job.work.load_json(piece) if job.work.has(piece) else {}
+
+
+def _gates_piece(plan: Plan) -> str:
+    """The name of the piece that holds what was learned for a plan."""
+    return f"gates/plan-{plan.sha256[:16]}.json"
 
 
 def _allocated(
@@ -68,8 +90,11 @@ def _allocated(
 
 def _settled(
     job: Job, scores: Mapping[Tower, list[LayerScores]], plan: Plan, cost: Cost
-) -> dict[Tower, list[LayerScores]]:
-    """The scores with each layer's heads in the order of learned gates, and how many of them go."""
+) -> tuple[dict[Tower, list[LayerScores]], dict[Tower, list[list[float]]]]:
+    """The scores with each layer's heads in the order of learned gates, and how many of them go.
+
+    And how far each gate is open, see `gates_of`.
+    """
     layers = gates.gated_layers(job.specs, scores, lambda spec, i: _energies(job, spec, i), cost)
     budget = sum(
         layer.cost * len(plan.towers[layer.spec.name][layer.index].kv_heads) for layer in layers
@@ -81,13 +106,15 @@ def _settled(
     tensors = job.work.load_tensors(name)
     alphas = [tensors[str(i)] for i in range(len(layers))]
     found: dict[Tower, list[LayerScores]] = {tower: list(own) for tower, own in scores.items()}
+    opened: dict[Tower, list[list[float]]] = {}
     kept = gates.kept_groups(layers, alphas, budget)
     for layer, alpha, groups in zip(layers, alphas, kept, strict=True):
         spec, index = layer.spec, layer.index
         ordered = reordered(job, spec, index, scores[spec.name][index], gates.order_of(alpha))
         gone = spec.kv_heads - len(groups) if job.recipe.layout == "adaptive" else None
         found[spec.name][index] = replace(ordered, gone=gone)
-    return found
+        opened.setdefault(spec.name, []).append(gates.open_probability(alpha).tolist())
+    return found, opened
 
 
 def reordered(
@@ -163,11 +190,11 @@ def latency_table(job: Job) -> LatencyTable:
     return LatencyTable.model_validate(job.work.load_json(_TABLE))
 
 
-def planned_seconds(job: Job, towers: Mapping[Tower, Sequence[LayerShape]]) -> float | None:
-    """Seconds of the reference request by the table, for towers of the given shapes.
+def has_table(job: Job) -> bool:
+    """Whether the job plans by a table: not with another target, nor where a plan is replayed."""
+    return job.work.has(_TABLE)
 
-    None where the job did not plan by a table: another target, or a replayed plan.
-    """
-    if not job.work.has(_TABLE):
-        return None
+
+def planned_seconds(job: Job, towers: Mapping[Tower, Sequence[LayerShape]]) -> float:
+    """Seconds of the reference request by the job's table, for towers of the given shapes."""
     return shapes_cost(job.specs, towers, cost_model(job, "latency"))

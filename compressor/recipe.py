@@ -105,7 +105,7 @@ class Recipe(Section):
     """The smallest model that, at 95 % confidence, loses at most this much accuracy (0.005 = half a
     point), on the mean of the evaluation datasets' validation splits."""
     new_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Tokens of the answer in the reference request of the target `latency`."""
+    """Tokens of the answer in the reference request, whose time `latency` and reports are about."""
     scheme: Literal["training-free", "trained"] = "training-free"
     """`trained`: hard-concrete gates choose the heads (`compressor/gates.py`)."""
     layout: Layout = "adaptive"

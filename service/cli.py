@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli import compress, errors_in_one_sentence
+from compressor.cli import Timing, compress, errors_in_one_sentence
 from compressor.cli import report as report_of
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
@@ -57,7 +57,7 @@ def _root(
     if show_version:
         typer.echo(version("infoprune"))
         raise typer.Exit
-    context.obj = measure_latency
+    context.obj = Timing(measure_latency, kept=lambda: read_settings().cache_dir)
 
 
 def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTable:

@@ -15,7 +15,7 @@ from compressor.checkpoint import MANIFEST
 from compressor.evaluate.answers import AnswerLog, Question
 from compressor.evaluate.example import MAX_NEW_TOKENS
 from compressor.evaluate.runner import answer_examples
-from compressor.loading import load
+from compressor.loading import asking_dtype, load
 
 
 def settings(directory: Path) -> dict[str, Any]:
@@ -78,8 +78,9 @@ def open_model(directory: Path) -> tuple[nn.Module, Any]:
     from transformers import AutoProcessor
 
     device = _device()
-    dtype = torch.float32 if device.type == "cpu" else None
-    return load(directory, dtype=dtype).to(device), AutoProcessor.from_pretrained(directory)
+    return load(directory, dtype=asking_dtype(device)).to(device), AutoProcessor.from_pretrained(
+        directory
+    )
 
 
 def _device() -> torch.device:

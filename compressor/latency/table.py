@@ -181,6 +181,16 @@ class LatencyTable(_Frozen):
     """Of whole requests: the middle half's range over the median."""
 
     @property
+    def told(self) -> str:
+        """What measured it, in words."""
+        by, asked = self.identity, self.request
+        threads = f", {by.threads} threads" if by.threads else ""
+        return (
+            f"times of every layer shape in {by.engine} in {by.dtype} on {by.device}{threads}, of a "
+            f"request of {asked.visual_tokens} visual and {asked.text_tokens} text tokens"
+        )
+
+    @property
     def doubt(self) -> str | None:
         """One sentence where the machine was not quiet while it was measured."""
         if self.spread <= _QUIET:

@@ -37,6 +37,7 @@ def model_card(evidence: Evidence) -> str:
     )
     if (mean := report.overall) is not None:
         accuracy += f"\n| mean of the datasets | | | {change(mean)} |"
+    latency = f"Latency: {report.latency_by}.\n\n" if report.latency_by else ""
     steps = evidence.recipe.recovery.steps
     recovery = f"Recovered with {steps} steps of training." if steps else "No fine-tuning."
     return f"""---
@@ -54,7 +55,7 @@ visual and {flops.text_tokens} text tokens, 1 MAC = 2 FLOPs. {recovery}
 |---|---|---|---|
 {table}
 
-| accuracy | original | compressed | difference, paired |
+{latency}| accuracy | original | compressed | difference, paired |
 |---|---|---|---|
 {accuracy or "| not measured | | | |"}
 

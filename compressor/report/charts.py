@@ -44,9 +44,13 @@ _STYLE = {
 }
 
 
-def heat_map(tower: TowerDetails) -> str:
-    """Heads by layers: a KV group's score under each of its heads, and a cross where one was cut."""
-    scores = [[row[h // tower.group] for h in range(tower.heads)] for row in tower.head_scores]
+def heat_map(tower: TowerDetails, *, gates: bool = False) -> str:
+    """Heads by layers: a KV group's score under each of its heads, and a cross where one was cut.
+
+    With `gates` how likely its learned gate is open, in place of the score.
+    """
+    values = tower.gates if gates else tower.head_scores
+    cells = [[row[h // tower.group] for h in range(tower.heads)] for row in values]
     cut = [
         (h, layer)
         for layer, kept in enumerate(tower.kept_heads)
@@ -54,10 +58,13 @@ def heat_map(tower: TowerDetails) -> str:
         if h not in set(kept)
     ]
     height = 1.0 + min(6.5, 0.26 * tower.layers)
-    with _figure(f"heads-{tower.tower}", height) as (figure, axes, out):
-        if scores:
-            mesh = axes.pcolormesh(scores, cmap=_MAP, vmin=0, edgecolors="none")
-            bar = figure.colorbar(mesh, ax=axes, pad=0.02, label="score")
+    with _figure(f"{'gates' if gates else 'heads'}-{tower.tower}", height) as (figure, axes, out):
+        if cells:
+            mesh = axes.pcolormesh(
+                cells, cmap=_MAP, vmin=0, vmax=1 if gates else None, edgecolors="none"
+            )
+            label = "gate is open" if gates else "score"
+            bar = figure.colorbar(mesh, ax=axes, pad=0.02, label=label)
             bar.outline.set_visible(False)
         xs, ys = [h + 0.5 for h, _ in cut], [layer + 0.5 for _, layer in cut]
         axes.scatter(xs, ys, marker="x", color=_CUT, s=140 / max(8, tower.heads), linewidths=1.2)

@@ -32,7 +32,7 @@ class Side:
     """Numbers in the KV cache for a position."""
     accuracy: dict[str, Interval]
     latency_s: float | None = None
-    """Of the reference request, where the target was a latency; None = not measured."""
+    """Of the reference request, see `Report.latency_by`; None = not measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -58,6 +58,8 @@ class Report:
     seed: int
     mean_difference: Interval | None = None
     """The same of the unweighted mean over datasets; None: nothing was asked."""
+    latency_by: str | None = None
+    """What both sides' `latency_s` are times of, and how they were measured or predicted."""
     spent: Spent | None = None
     """What this run cost. None in what is exported, which is the same from run to run."""
 
@@ -77,6 +79,8 @@ class Report:
         }
         if self.mean_difference is not None:
             found["mean_accuracy_difference"] = self.mean_difference.to_json()
+        if self.latency_by is not None:
+            found["latency_by"] = self.latency_by
         return found if self.spent is None else found | {"spent": self.spent.to_json()}
 
 
@@ -130,6 +134,8 @@ class TowerDetails:
     """Query heads of one KV head."""
     head_scores: tuple[tuple[float, ...], ...]
     """[layer][KV group]; empty where a plan was replayed, which needs no scores."""
+    gates: tuple[tuple[float, ...], ...]
+    """[layer][KV group]: probability that the learned gate is open; empty where none was trained."""
     kept_heads: tuple[tuple[int, ...], ...]
     """[layer]: query heads that stay."""
     ffn_width: int
@@ -175,18 +181,24 @@ class Evidence:
 
 
 def details(
-    specs: Sequence[TowerSpec], plan: Plan, scores: Mapping[Tower, Sequence[LayerScores]]
+    specs: Sequence[TowerSpec],
+    plan: Plan,
+    scores: Mapping[Tower, Sequence[LayerScores]],
+    gates: Mapping[Tower, Sequence[Sequence[float]]],
 ) -> tuple[TowerDetails, ...]:
     """The layers of every tower that the plan compresses; without scores no curves."""
     return tuple(
-        _tower(spec, plan.towers[spec.name], scores.get(spec.name, ()))
+        _tower(spec, plan.towers[spec.name], scores.get(spec.name, ()), gates.get(spec.name, ()))
         for spec in specs
         if spec.name in plan.towers
     )
 
 
 def _tower(
-    spec: TowerSpec, layers: Sequence[PlannedLayer], scores: Sequence[LayerScores]
+    spec: TowerSpec,
+    layers: Sequence[PlannedLayer],
+    scores: Sequence[LayerScores],
+    gates: Sequence[Sequence[float]],
 ) -> TowerDetails:
     full = {name: min(spec.matrix_shape(name)) for name in spec.ffn_names}
     if scores:  # every matrix that was scored, whatever part of a layer it is of
@@ -205,6 +217,7 @@ def _tower(
         heads=spec.heads,
         group=spec.group if spec.attention else 0,
         head_scores=tuple(tuple(five_digits(g.score) for g in s.groups) for s in scores),
+        gates=tuple(tuple(five_digits(each) for each in row) for row in gates),
         kept_heads=tuple(layer.heads for layer in layers),
         ffn_width=spec.ffn_width,
         widths=widths,

@@ -46,6 +46,9 @@ def _tower(tower: TowerDetails) -> dict[str, Any]:
     pictures: list[tuple[str, Markup]] = []
     if tower.heads:
         pictures.append(("Scores of heads; a cross: cut", _safe(charts.heat_map(tower))))
+    if tower.gates:
+        title = "Learned gates, how likely each is open; a cross: cut"
+        pictures.append((title, _safe(charts.heat_map(tower, gates=True))))
     if tower.layers > 1:
         pictures.append(("What stays of each layer", _safe(charts.sizes(tower))))
     for name, curves in tower.spectra.items():

@@ -103,7 +103,7 @@ A compressed model is a Hugging Face directory:
 | `model.safetensors` | the tensors, really smaller; never pickle |
 | processor and tokenizer files | the original's |
 | `plan.json` | what was decided, replayable: `infoprune compress MODEL --recipe ... --plan plan.json --out DIR` |
-| `report.json` | both models' parameters, FLOPs and accuracies |
+| `report.json` | both models' parameters, FLOPs, accuracies and, where the recipe evaluates, the time of a request |
 | `report/index.html`, `report/data.json` | what was cut in which layer and why, as a page and as data |
 | `README.md` | the model card, with the measured table |
 | `manifest.json` | the sha256 of every file, written last |

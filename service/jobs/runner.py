@@ -123,6 +123,7 @@ def _compress(
         measure_latency=lambda model, progress: latency_table(
             model, settings.cache_dir, progress=progress
         ),
+        times=settings.cache_dir,
         overwrite=True,  # the name is this job's: what is there is its own, from before a kill
     )
     report = result.to_json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import examples
@@ -17,6 +18,7 @@ from compressor.work import Work
 DRAWN = "drawn-scenes"
 QUESTIONS = 400
 NO_MODEL = Path("there-is-no-model-here")
+CPU = torch.device("cpu")
 
 
 def by_picture(split: Split) -> tuple[list[float], list[str]]:
@@ -40,7 +42,7 @@ def test_answers_that_are_kept_are_not_asked_again_and_intervals_draw_whole_pict
     work.save_json("evaluate/compressed-0.json", scores)
     evaluation = Evaluation(datasets=(DRAWN,), samples=QUESTIONS)
 
-    found = evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, advance=ignore)
+    found = evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, device=CPU, advance=ignore)
 
     assert found.original[DRAWN].value == 1.0
     assert found.compressed[DRAWN] == bootstrap(scores, groups=pictures)
@@ -59,7 +61,7 @@ def test_the_bound_of_a_search_is_held_against_whole_pictures(tmp_path: Path) ->
     evaluation = Evaluation(datasets=(DRAWN,), validation_samples=QUESTIONS)
 
     found = drop_on_validation(
-        NO_MODEL, NO_MODEL, None, evaluation, 0, (before, after), advance=ignore
+        NO_MODEL, NO_MODEL, None, evaluation, 0, (before, after), device=CPU, advance=ignore
     )
 
     expected = cautious_difference(
@@ -72,4 +74,4 @@ def test_a_model_that_is_needed_and_missing_is_an_error(tmp_path: Path) -> None:
     evaluation = Evaluation(datasets=(DRAWN,), samples=QUESTIONS)
     work = Work(tmp_path / "work", {})
     with pytest.raises(CheckpointError):
-        evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, advance=ignore)
+        evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, device=CPU, advance=ignore)

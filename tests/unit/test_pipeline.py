@@ -175,6 +175,21 @@ def test_learned_gates_settle_the_heads_and_ranks_are_allocated_around_them(
     else:
         assert len({len(layer.kv_heads) for layer in plan.towers["language"]}) == 1
     load(out)
+    for found in data_of(out)["towers"]:
+        gates = [p for row in found["gates"] for p in row]
+        assert len(gates) == len([s for row in found["head_scores"] for s in row])
+        assert all(0 < p < 1 for p in gates)
+    assert "Learned gates, how likely each is open" in page_of(out).read_text()
+
+
+def test_the_trained_scheme_reaches_as_far_as_ranks_do(original: Path, tmp_path: Path) -> None:
+    """Heads alone leave more than what is asked; ranks of what stays of attention make up for it."""
+    asked = {**RECIPE, "flops": 0.15, "evaluation": {"samples": 0}}
+    with pytest.raises(BudgetError):
+        compress(original, parse_recipe({**asked, "low_rank_attention": False}), tmp_path / "heads")
+    trained = {**asked, "scheme": "trained", "training": {"steps": 2, "batch": 2}}
+    report = compress(original, parse_recipe(trained), tmp_path / "trained")
+    assert report.compressed.flops.prompt <= 0.15 * report.original.flops.prompt
 
 
 def test_attention_is_cut_by_whole_heads_only_where_the_recipe_says_so(

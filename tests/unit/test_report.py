@@ -35,7 +35,8 @@ def report(model: str = "tiny", *, latency: bool = False) -> Report:
     times = (0.08, 0.05) if latency else (None, None)
     sides = (side(1.0, latency_s=times[0]), side(0.5, latency_s=times[1]))
     change = Interval(-0.01, -0.02, 0.0, 100)
-    return Report(model, *sides, {"easy-vqa": change}, 7, mean_difference=change)
+    by = "measured here" if latency else None
+    return Report(model, *sides, {"easy-vqa": change}, 7, mean_difference=change, latency_by=by)
 
 
 def tower(layers: int, heads: int, width: int) -> TowerDetails:
@@ -46,6 +47,7 @@ def tower(layers: int, heads: int, width: int) -> TowerDetails:
         head_scores=tuple(
             tuple(0.1 * (1 + layer + g) for g in range(heads // 2)) for layer in range(layers)
         ),
+        gates=((0.0, *(1.0,) * (heads // 2 - 1)),) * layers,
         kept_heads=tuple(tuple(range(2, heads)) for _ in range(layers)),
         ffn_width=width, widths=(cut,) * layers,
         full_ranks={"gate_proj": width, "down_proj": width},

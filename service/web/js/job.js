@@ -159,6 +159,9 @@ function outcome(record) {
   const rows = [
     ["FLOPs before the first token", short(prompt(a.flops)), short(prompt(b.flops)), (prompt(b.flops) / prompt(a.flops)).toFixed(3)],
     ["parameters", short(a.params), short(b.params), (b.params / a.params).toFixed(3)],
+    ...(a.latency_s && b.latency_s
+      ? [[html`<span title=${report.latency_by ?? ""}>latency of a request, ms</span>`, (1000 * a.latency_s).toFixed(1), (1000 * b.latency_s).toFixed(1), (b.latency_s / a.latency_s).toFixed(3)]]
+      : []),
     ...Object.entries(report.accuracy_difference ?? {}).map(([name, d]) =>
       [name, interval(a.accuracy[name]), interval(b.accuracy[name]), change(d)]),
     ...(report.mean_accuracy_difference ? [["mean of the datasets", "", "", change(report.mean_accuracy_difference)]] : []),
