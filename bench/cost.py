@@ -30,11 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import describe
-from bench.page import markdown, write_results
+from bench.page import RESULTS, markdown, write_results
 from compressor.leftovers import work_directory
 
 OUT = Path("runs/bench/cost.json")
 PLACE = Path("runs/bench/cost-models")
+PICTURE = "![Seconds and peak memory against parameters](results/cost.svg)"
 HEADROOM_BYTES = 2e9
 VISUAL_TOKENS = 64  # 64x64 pixels in patches of 8x8, as the bundled model has
 TEXT_TOKENS = 24  # of the shortest prompts, rounded down
@@ -240,7 +241,13 @@ def main() -> None:
     shown = table(content)
     Console().print(shown)
     if args.out == OUT:
-        write_results("cost", f"{markdown(shown)}\n\n{sentence(content)}\n\n{describe()}.", content)
+        from bench.plots import (
+            cost_plot,
+        )  # its library would count as memory in the steps' processes
+
+        told = f"{PICTURE}\n\n{markdown(shown)}\n\n{sentence(content)}\n\n{describe()}."
+        write_results("cost", told, content)
+        cost_plot(content, RESULTS.with_suffix("") / "cost.svg")
 
 
 if __name__ == "__main__":

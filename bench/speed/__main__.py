@@ -25,7 +25,8 @@ import torch
 from rich.console import Console
 
 from bench.machine import describe
-from bench.page import markdown, write_results
+from bench.page import RESULTS, markdown, write_results
+from bench.plots import speed_plot
 from bench.speed.cases import Case, Shapes, cases, compare, flops_by_part, seconds_by_part
 from bench.speed.models import SIZES, Size, model_config, write_model
 from bench.speed.prediction import predict
@@ -215,6 +216,7 @@ def main() -> None:
     Console().print(*shown, sentence)
     if not args.tiny:
         write_results(called, f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.", report)
+        speed_plot(RESULTS.with_suffix(""))
 
 
 def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
