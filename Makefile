@@ -15,7 +15,7 @@ SETTINGS := env $(foreach name,$(GIVEN),$(if $($(name)),,-u $(name))) \
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev system-tools demo test lint format types contracts unit \
 	integration e2e test-faults test-fuzz bench-beside bench-compress bench-cost bench-gateway \
-	bench-speed train-model clean dashboards browser screenshots release images docs reference figures
+	bench-latency bench-speed train-model clean dashboards browser screenshots release images docs reference figures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-compress: install-dev ## compare all methods at all budgets (hours; goes o
 
 bench-speed: install ## speed of original and compressed in vLLM, 25 minutes (ARGS='--heads', '--tiny', '--gpu')
 	@$(EXEC) $(BIN)/python -m bench.speed $(ARGS)
+
+bench-latency: install ## is the target latency met in vLLM? ten minutes on a quiet machine (ARGS='--shares 0.8')
+	@$(EXEC) $(BIN)/python -m bench.latency $(ARGS)
 
 test-faults: install-dev ## kill, stop and cut off workers, store and gateway under load, minutes
 	@$(PYTEST) tests/faults

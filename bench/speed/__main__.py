@@ -29,14 +29,12 @@ from bench.page import RESULTS, markdown, write_results
 from bench.plots import speed_plot
 from bench.speed.cases import Case, Shapes, cases, compare, flops_by_part, seconds_by_part
 from bench.speed.models import SIZES, Size, model_config, write_model
-from bench.speed.prediction import predict
 from bench.speed.rivals import Rivals, rivals
-from bench.speed.show import prediction, tables
+from bench.speed.show import tables
 from bench.speed.transfer import transfer
 from compressor import pipeline
 from compressor.checkpoint import read_config, write_json
 from compressor.cli import read_plan, stage_progress
-from compressor.errors import BudgetError
 from compressor.families import FixedFlops, TowerSpec, family_of
 from compressor.plan import Plan
 from compressor.recipe import parse_recipe
@@ -194,8 +192,6 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=this_machine().cores, help="of an engine on a CPU"
     )
-    parser.add_argument("--no-prediction", action="store_true", help="leave out the latency check")
-    parser.add_argument("--latency", type=float, default=0.85, help="share of the latency check")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--tiny", action="store_true", help="a minute or two, to see that it works")
     kind.add_argument("--gpu", action="store_true", help="LLaVA-1.5-7B's shape, on CUDA")
@@ -208,26 +204,12 @@ def main() -> None:
     name = "tiny" if args.tiny else "gpu" if args.gpu else "default"
     report = measure(args, name)
     called = f"speed{'' if name == 'default' else f'-{name}'}{'-heads' * args.heads}"
-    path = RUNS / f"{called}.json"
-    write_json(path, report)
-    if not args.no_prediction and not args.heads:
-        write_json(path, report := {**report, "prediction": checked_prediction(args)})
-    shown, sentence = tables(report), prediction(report)
-    Console().print(*shown, sentence)
+    write_json(RUNS / f"{called}.json", report)
+    shown = tables(report)
+    Console().print(*shown)
     if not args.tiny:
-        write_results(called, f"{markdown(*shown)}\n\n{sentence}\n\n{describe()}.", report)
+        write_results(called, f"{markdown(*shown)}\n\n{describe()}.", report)
         speed_plot(RESULTS.with_suffix(""))
-
-
-def checked_prediction(args: argparse.Namespace) -> dict[str, Any]:
-    """The latency check; where the share cannot be met here, the sentence that says so."""
-    try:
-        return predict(
-            args.plan_model, args.latency, RUNS / "speed",
-            samples=32 if args.tiny else 256, repeats=3 if args.tiny else 20,
-        )  # fmt: skip
-    except BudgetError as error:
-        return {"model": args.plan_model.name, "asked": args.latency, "error": str(error)}
 
 
 if __name__ == "__main__":

@@ -12,21 +12,6 @@ def tables(report: dict[str, Any]) -> list[Table]:
     return [_cases(report), *(_parts(name, case) for name, case in report["cases"].items())]
 
 
-def prediction(report: dict[str, Any]) -> str:
-    """One sentence on the latency check; empty where it was left out."""
-    found = report.get("prediction", {})
-    if "error" in found:
-        return f"Latency table, {found['model']}: {found['error']}"
-    if not found:
-        return ""
-    low, high = found["measured_range"]
-    return (
-        f"Latency table, {found['model']}: asked {found['asked']:g}, predicted "
-        f"{found['predicted']:.3f}, measured {found['measured']:.3f} [{low:.3f}, {high:.3f}] of "
-        f"the original's {1e3 * found['original_s']:.1f} ms."
-    )
-
-
 def _cases(report: dict[str, Any]) -> Table:
     engine = report["engine"]
     table = Table(

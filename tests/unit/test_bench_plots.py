@@ -1,4 +1,4 @@
-"""The benchmarks' pictures: everything that was measured is in them, the same bytes for the same data."""
+"""The benchmarks' pictures: all that was measured is in them, the same bytes for the same data."""
 
 from __future__ import annotations
 
