@@ -32,6 +32,10 @@ KILLS = (
     ("export", "0"), ("export", "within"),
 )  # fmt: skip
 
+TRAINED = RECIPE | {"scheme": "trained", "training": {"steps": 4, "batch": 2}}
+# Within the gates' training, behind it, and within the recovery of what they chose.
+TRAINED_KILLS = (("plan", "0.4"), ("plan", "1"), ("heal", "0.5"))
+
 
 def compress(model: Path, out: Path, *kill: str, recipe: Mapping[str, Any] = RECIPE) -> int:
     """Run in a process of its own; returns its exit status."""
@@ -70,6 +74,21 @@ def test_kills_at_every_stage_change_no_bit_of_the_result(tmp_path: Path) -> Non
 
     assert digests(killed) == digests(straight)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed", "model", "straight"]
+
+
+@pytest.mark.timeout(450 * FACTOR)  # five processes
+def test_kills_change_no_bit_of_what_trained_gates_chose(tmp_path: Path) -> None:
+    model, straight, killed = tmp_path / "model", tmp_path / "straight", tmp_path / "killed"
+    write_random_llava(model, kv_heads=4)
+    assert compress(model, straight, recipe=TRAINED) == 0
+    gates = tmp_path / ".killed.work" / "gates"
+    learned: list[int] = []
+    for kill in TRAINED_KILLS:
+        assert compress(model, killed, *kill, recipe=TRAINED) == -signal.SIGKILL, kill
+        learned.append(len(list(gates.glob("*.safetensors"))))
+    assert learned == [0, 1, 1]
+    assert compress(model, killed, recipe=TRAINED) == 0
+    assert digests(killed) == digests(straight)
 
 
 def test_data_that_changed_is_read_again(tmp_path: Path) -> None:
