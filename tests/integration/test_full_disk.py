@@ -120,17 +120,10 @@ def test_a_file_that_may_not_grow_is_a_full_disk(
     assert files == {name: sha256_of(straight / name) for name in files}
 
 
-def test_the_command_ends_in_one_line(tmp_path: Path) -> None:
-    write_random_llava(tmp_path / "model", kv_heads=4)
+def test_the_command_ends_in_one_line(straight: Path, tmp_path: Path) -> None:
     recipe = "{flops: 0.5, calibration: {samples: 16}, evaluation: {samples: 0}}"
-    asked = [
-        "compress",
-        str(tmp_path / "model"),
-        "--recipe",
-        recipe,
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    model, out = straight.parent / "model", tmp_path / "out"
+    asked = ["compress", str(model), "--recipe", recipe, "--out", str(out)]
     with small_files():
         ended = CliRunner().invoke(app, asked)
     assert ended.exit_code == 1
