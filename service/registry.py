@@ -105,6 +105,8 @@ class Usage(BaseModel):
     gpu_bytes: int | None = None
     gpu_busy: float | None = None
     """Of the GPUs that they are on, 0 to 1."""
+    kv_cache_used: float | None = None
+    """Of the engine's KV cache, 0 to 1, as it says itself."""
 
 
 class WorkerState(BaseModel):

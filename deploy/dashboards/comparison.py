@@ -15,6 +15,8 @@ from deploy.dashboards.layout import choice, empty, row
 from deploy.dashboards.panels import SIDES, Query, band, grid, lines
 
 Panels = list[Builder[models.Panel]]
+_IN_PODS = '{container="vllm"}'
+"""The engines' containers in deploy/kubernetes/, where no manager measures."""
 
 
 def comparison() -> builders.Dashboard:
@@ -227,14 +229,14 @@ def _use() -> Panels:
         ),
         lines(
             "Cores and graphics cards in use",
-            "Of a model's local workers, with the engine. 1: a core or a worker's cards, always busy.",
+            "Of a model's workers, with the engine. 1: a core or a worker's cards, always busy.",
             _both(_busy, ", {{on}}"),
             unit="short",
             look=SIDES,
         ),
         lines(
             "Memory",
-            "Of a model's local workers, engine included: resident, and on graphics cards.",
+            "Of a model's workers, engine included: on the host, and on graphics cards.",
             _both(_memory, ", {{on}}"),
             unit="bytes",
             look=SIDES,
@@ -250,15 +252,17 @@ def _use() -> Panels:
 
 
 def _busy(of: str) -> str:
-    cores = f"sum(max by (worker) (rate(infoprune_worker_cpu_seconds_total{{{of}}}[{q.RATE}])))"
+    local = f"sum(max by (worker) (rate(infoprune_worker_cpu_seconds_total{{{of}}}[{q.RATE}])))"
+    pods = q.in_pods(f"rate(container_cpu_usage_seconds_total{_IN_PODS}[{q.RATE}])", of)
     cards = f"sum({q.store('infoprune_worker_gpu_utilization_ratio', of, by='worker')})"
-    return q.either(cores=cores, cards=cards, label="on")
+    return q.either(cores=f"({local} or {pods})", cards=cards, label="on")
 
 
 def _memory(of: str) -> str:
-    resident = f"sum({q.store('infoprune_worker_resident_memory_bytes', of, by='worker')})"
+    local = f"sum({q.store('infoprune_worker_resident_memory_bytes', of, by='worker')})"
+    pods = q.in_pods(f"container_memory_working_set_bytes{_IN_PODS}", of)
     cards = f"sum({q.store('infoprune_worker_gpu_memory_bytes', of, by='worker')})"
-    return q.either(host=resident, cards=cards, label="on")
+    return q.either(host=f"({local} or {pods})", cards=cards, label="on")
 
 
 def _both(form: Callable[[str], str], suffix: str = "") -> list[Query]:

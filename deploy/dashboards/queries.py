@@ -74,6 +74,19 @@ def either(label: str, **forms: str) -> str:
     return " or ".join(named)
 
 
+def in_pods(figure: str, where: str) -> str:
+    """The sum of a figure of Kubernetes' cAdvisor over the pods whose engine serves a model.
+
+    The kubelet does not know what a pod serves; vLLM's own metrics, of the same pod, do.
+
+    Args:
+        figure: by container, such as `container_memory_working_set_bytes{container="vllm"}`.
+        where: the model, `model="NAME"`.
+    """
+    serving = f"vllm:num_requests_running{{{where.replace('model=', 'model_name=')}}}"
+    return f"sum(max by (namespace, pod) ({figure}) and on (namespace, pod) {serving})"
+
+
 def compressed_over_original(form: Callable[[str], str]) -> str:
     """The ratio of a figure; `form` makes the query of one model from its label matcher."""
     return f"{form(COMPRESSED)} / {form(ORIGINAL)}"

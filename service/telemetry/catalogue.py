@@ -108,8 +108,7 @@ RETRIES = Spec(
 )  # fmt: skip
 BREAKER_OPENINGS = Spec(
     "infoprune_breaker_openings", "counter",
-    "Times that a worker's circuit breaker opened, after failures in a row or a failed trial.",
-    _MODEL,
+    "Times that a worker's circuit breaker opened, after failures in a row or a failed trial.", _MODEL,
 )  # fmt: skip
 OPEN_BREAKERS = Spec(
     "infoprune_open_breakers", "gauge", "Workers whose circuit breaker is open, or half-open.", _MODEL,
@@ -138,6 +137,10 @@ GPU_BUSY = Spec(
     "Share of time that the GPUs which a local worker is on were busy, others' work included, their "
     "mean; absent where NVML does not tell.",
     _WORKER, shared=True,
+)  # fmt: skip
+KV_CACHE = Spec(
+    "infoprune_worker_kv_cache_utilization_ratio", "gauge",
+    "Share of a local worker's KV cache that requests hold, as its engine says.", _WORKER, shared=True,
 )  # fmt: skip
 
 # -- models and their quality
@@ -283,7 +286,7 @@ SECTIONS: Mapping[str, tuple[Spec, ...]] = {
     ),
     "Workers": (
         READY, WORKERS, TRUSTED, EJECTIONS, RETRIES, BREAKER_OPENINGS, OPEN_BREAKERS, RESTARTS, CPU,
-        RESIDENT, GPU_MEMORY, GPU_BUSY,
+        RESIDENT, GPU_MEMORY, GPU_BUSY, KV_CACHE,
     ),
     "Models and their quality": (MODEL_INFO, PARAMETERS, FLOPS, ACCURACY, ACCURACY_SAMPLES),
     "Aliases, shadows and canaries": (

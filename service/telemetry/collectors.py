@@ -69,6 +69,7 @@ def _usage(snapshot: Snapshot) -> Iterator[Metric]:
     """What the workers' manager measured, of each worker that it started."""
     restarts, cpu = c.RESTARTS.counters(), c.CPU.counters()
     memory, gpu_memory, gpu_busy = c.RESIDENT.gauges(), c.GPU_MEMORY.gauges(), c.GPU_BUSY.gauges()
+    kv_cache = c.KV_CACHE.gauges()
     for worker in snapshot.workers:
         entry = snapshot.models.get(worker.model)
         if entry is None or not worker.managed:
@@ -84,7 +85,9 @@ def _usage(snapshot: Snapshot) -> Iterator[Metric]:
             gpu_memory.add_metric(labels, usage.gpu_bytes)
         if usage.gpu_busy is not None:
             gpu_busy.add_metric(labels, usage.gpu_busy)
-    yield from (restarts, cpu, memory, gpu_memory, gpu_busy)
+        if usage.kv_cache_used is not None:
+            kv_cache.add_metric(labels, usage.kv_cache_used)
+    yield from (restarts, cpu, memory, gpu_memory, gpu_busy, kv_cache)
 
 
 class JobsCollector:

@@ -50,10 +50,10 @@ def top(
     """Watch how compressed models compare with their originals, live.
 
     For each model: requests, errors, queue, latency, time to the first and to each further token,
-    tokens, cores and graphics cards in use, memory, parameters, FLOPs and accuracy, and the ratio
-    compressed / original; for each alias its canary or shadow; for each job how far it is. Percentiles
-    come from the gateway's histograms and are as fine as their buckets. A terminal that is too low for
-    all rows shows the most important ones. Ctrl-C ends it.
+    tokens, cores, graphics cards and KV cache in use, memory, parameters, FLOPs and accuracy, and the
+    ratio compressed / original; for each alias its canary or shadow; for each job how far it is.
+    Percentiles come from the gateway's histograms and are as fine as their buckets. A terminal that is
+    too low for all rows shows the most important ones. Ctrl-C ends it.
 
     Example: infoprune top --alias prod --once --json | jq '.ratios[0].p95_s'
     """

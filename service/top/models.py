@@ -14,6 +14,7 @@ _REQUESTS = "infoprune_requests_total"
 _LATENCY = "infoprune_request_latency_seconds"
 _FIRST_TOKEN = "infoprune_time_to_first_token_seconds"  # noqa: S105 - a token of text
 _PER_TOKEN = "infoprune_request_time_per_output_token_seconds"  # noqa: S105 - a token of text
+_KV_CACHE = "infoprune_worker_kv_cache_utilization_ratio"
 _CPU = "infoprune_worker_cpu_seconds_total"
 _PROMPT_PARTS = ("vision", "projector", "prefill")
 
@@ -58,6 +59,8 @@ class ModelRow:
     memory_bytes: float | None
     """Resident, of the workers' processes."""
     gpu_memory_bytes: float | None
+    kv_cache_used: float | None
+    """Of its local worker whose KV cache is fullest, 0 to 1."""
     params: float | None
     prompt_flops: float | None
     """Of the reference request before its first token: tower, projector and prefill."""
@@ -83,6 +86,7 @@ class Ratios:
     gpus: float | None
     memory_bytes: float | None
     gpu_memory_bytes: float | None
+    kv_cache_used: float | None
     params: float | None
     prompt_flops: float | None
     accuracy: Mapping[str, float | None]
@@ -121,6 +125,7 @@ def _model_row(between: Between, described: Mapping[str, Any]) -> ModelRow:
         gpus=_known(now, "infoprune_worker_gpu_utilization_ratio", name),
         memory_bytes=_known(now, "infoprune_worker_resident_memory_bytes", name),
         gpu_memory_bytes=_known(now, "infoprune_worker_gpu_memory_bytes", name),
+        kv_cache_used=max(now.series(_KV_CACHE, model=name).values(), default=None),
         params=_known(now, "infoprune_model_parameters", name),
         prompt_flops=_prompt_flops(now, name),
         accuracy=_accuracy(now, name),

@@ -115,6 +115,7 @@ _USE = (
         lambda value: scaled(value, "B"),
         optional=True,
     ),
+    _figure("KV cache in use", "kv_cache_used", "{:.1%}".format, optional=True),
     _figure("parameters", "params", scaled, optional=True),
     _figure("FLOPs of a prompt", "prompt_flops", scaled, optional=True),
 )

@@ -31,7 +31,7 @@ from service.settings import Settings
 from service.workers.fetcher import Fetcher
 from service.workers.policy import Failures
 from service.workers.process import GuardedProcess
-from service.workers.usage import measure, open_nvml
+from service.workers.usage import kv_cache_used, measure, open_nvml
 from service.workers.vllm_command import Machine, worker_command, worker_environment
 
 log = structlog.get_logger()
@@ -167,7 +167,9 @@ class WorkerManager:
                 self._failed(worker, now, "vLLM did not answer in time")
         elif now - worker.measured >= MEASURE_EVERY_S:
             worker.measured = now
-            worker.usage = measure(worker.process.pid, self._gpu)
+            found = measure(worker.process.pid, self._gpu)
+            held = {"kv_cache_used": kv_cache_used(worker.url)} if found else {}
+            worker.usage = found and found.model_copy(update=held)
             self._report(worker, worker.status)
 
     def _may_load(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker's processes use: CPU time, memory, and the GPU where NVML tells.
+"""What a worker's processes use: CPU time, memory, the GPU where NVML tells, the engine's KV cache.
 
 vLLM's own `process_*` metrics are its API server's; the engine core, which does the work, is a process
 of its own.
@@ -6,17 +6,23 @@ of its own.
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable, Collection
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
 
 from service.registry import Usage
 from service.workers.guard import descendants
 
 log = structlog.get_logger()
+
+_KV_CACHE = "vllm:kv_cache_usage_perc"  # a share, whatever its name says
+_ENGINE_TIMEOUT_S = 0.5  # the manager waits for it
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,26 @@ def measure(guard_pid: int, gpu: GpuProbe | None = None) -> Usage | None:
     if use is None:
         return Usage(cpu_s=cpu_s, resident_bytes=resident)
     return Usage(cpu_s=cpu_s, resident_bytes=resident, gpu_bytes=use.resident, gpu_busy=use.busy)
+
+
+def kv_cache_used(url: str) -> float | None:
+    """The share of an engine's KV cache that requests hold, 0 to 1; None where it does not tell."""
+    address = url.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=_ENGINE_TIMEOUT_S)
+    with closing(connection):
+        try:
+            connection.request("GET", "/metrics")
+            return kv_cache_of(connection.getresponse().read().decode())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+
+
+def kv_cache_of(exposition: str) -> float | None:
+    """The same of an engine's metrics; of several ranks the fullest, which lets requests wait. Pure.
+
+    Raises:
+        ValueError: they are none.
+    """
+    lines = [line for line in exposition.splitlines() if line.startswith(_KV_CACHE)]
+    families = text_string_to_metric_families("".join(f"{line}\n" for line in lines))
+    return max((sample.value for each in families for sample in each.samples), default=None)

@@ -69,6 +69,19 @@ def test_a_model_of_an_earlier_run_that_is_gone_gets_none(
     found.stop()
 
 
+def test_what_a_worker_uses_is_measured_its_engines_kv_cache_too(
+    manager: WorkerManager, redis: Redis
+) -> None:
+    Registry(redis).put_model(entry("a"))
+    assert tick_until(manager, redis, "a", "ready").usage is None
+    manager.tick()  # the first measure follows at once, the next ones every five seconds
+    usage = tick_until(manager, redis, "a", "ready").usage
+    assert usage is not None
+    assert usage.cpu_s > 0
+    assert usage.resident_bytes > 10 << 20
+    assert usage.kv_cache_used == 0.0, "as in the recording that the fake engine shows"
+
+
 def test_a_worker_that_dies_is_started_again(manager: WorkerManager, redis: Redis) -> None:
     Registry(redis).put_model(entry("a"))
     first = tick_until(manager, redis, "a", "ready")

@@ -22,7 +22,9 @@ def world() -> Snapshot:
         "a": model("a", params=1000, flops=FLOPS, accuracy=accuracy),
         "b": model("b", params=300, flops=FLOPS, variant="compressed", base="a"),
     }
-    usage = Usage(cpu_s=12.5, resident_bytes=10**9, gpu_bytes=2 * 10**9, gpu_busy=0.75)
+    usage = Usage(
+        cpu_s=12.5, resident_bytes=10**9, gpu_bytes=2 * 10**9, gpu_busy=0.75, kv_cache_used=0.5
+    )
     workers = (
         WorkerState(id="w1", model="a", url="http://h:1", status="ready", restarts=2, usage=usage),
         WorkerState(id="w2", model="b", url="http://h:2", status="ready"),

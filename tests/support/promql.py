@@ -51,6 +51,11 @@ def ours() -> set[str]:
     return listed | {"up"}
 
 
+def of_cadvisor() -> set[str]:
+    """The names of the kubelet's samples that are asked for."""
+    return {"container_cpu_usage_seconds_total", "container_memory_working_set_bytes"}
+
+
 def of_vllm() -> set[str]:
     """The names of vLLM's samples, read off its source: importing it takes seconds."""
     found = find_spec("vllm")

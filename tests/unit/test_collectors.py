@@ -50,6 +50,7 @@ def test_a_worker_says_what_it_uses_once_that_was_measured() -> None:
     assert values(collector, c.RESIDENT) == {labels: 1e9}
     assert values(collector, c.GPU_MEMORY) == {labels: 2e9}
     assert values(collector, c.GPU_BUSY) == {labels: 0.75}
+    assert values(collector, c.KV_CACHE) == {labels: 0.5}
     assert values(collector, c.RESTARTS)[labels] == 2
 
 

@@ -13,7 +13,7 @@ from deploy.dashboards.files import GRAFANA, contents, write
 from deploy.dashboards.queries import failed_share, quantile
 from service.telemetry.catalogue import JOB_DURATION, STAGE_DURATION
 from tests.support.prometheus import CONFIGURATION, DASHBOARDS, panel_queries, with_variables
-from tests.support.promql import asked_for, of_vllm, ours, ranged_over
+from tests.support.promql import asked_for, of_cadvisor, of_vllm, ours, ranged_over
 
 DASHBOARD_FILES = sorted(DASHBOARDS.glob("*.json"))
 ANY = {
@@ -50,7 +50,7 @@ def test_writing_removes_what_is_no_more_made_and_says_what_changed(tmp_path: Pa
 def test_a_query_is_promql_over_metrics_that_exist(query: Any) -> None:
     names = asked_for(with_variables(query.expr, ANY))
     assert names
-    assert names <= ours() | of_vllm()
+    assert names <= ours() | of_vllm() | of_cadvisor()
 
 
 @pytest.mark.parametrize("name", [JOB_DURATION.name, STAGE_DURATION.name])

@@ -55,6 +55,8 @@ def exposition(asked: dict[str, int], *, failed: int = 0, left: int = 0) -> str:
             f'infoprune_worker_cpu_seconds_total{{{labels},worker="2"}} {count / 8}',
             f'infoprune_worker_resident_memory_bytes{{{labels},worker="1"}} 1.5e9',
             f'infoprune_worker_resident_memory_bytes{{{labels},worker="2"}} 0.5e9',
+            f'infoprune_worker_kv_cache_utilization_ratio{{{labels},worker="1"}} 0.125',
+            f'infoprune_worker_kv_cache_utilization_ratio{{{labels},worker="2"}} {2 * float(slow) / 4}',
             f"infoprune_model_parameters{{{labels}}} {4e6 if model == 'big' else 1e6}",
             *(
                 f'infoprune_model_flops{{{labels},part="{part}"}} 5e8'
@@ -122,9 +124,11 @@ def test_a_models_row_has_what_it_uses_and_costs(view: View) -> None:
     assert (big.memory_bytes, big.params) == (2e9, 4e6)
     assert big.prompt_flops == 1.5e9, "a token of the answer is not of the prompt"
     assert (big.gpus, big.gpu_memory_bytes) == (None, None)
+    assert (big.kv_cache_used, other.kv_cache_used) == (0.25, None), "the fuller worker's"
     assert (other.cores, other.memory_bytes, other.params, other.prompt_flops) == (None,) * 4
     (ratios,) = view.ratios
     assert (ratios.cores, ratios.params, ratios.memory_bytes) == (0.5, 0.25, 1.0)
+    assert ratios.kv_cache_used == 0.5
 
 
 def test_ratios_are_compressed_over_original(view: View) -> None:

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from service.workers.usage import GpuUse, Nvml, measure
+from service.workers.usage import GpuUse, Nvml, kv_cache_of, measure
 
 BUSY = "x = bytearray(30 << 20); print(sum(i * i for i in range(10**6)), flush=True); input()"
 
@@ -47,6 +48,14 @@ def test_where_no_process_is_there_is_nothing_to_tell() -> None:
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
         process.wait()
     assert measure(process.pid) is None
+
+
+def test_of_an_engines_ranks_the_fullest_kv_cache_is_told() -> None:
+    recorded = Path("tests/support/vllm_0_32_0.prom").read_text()
+    assert kv_cache_of(recorded) == 0.0
+    rank = 'vllm:kv_cache_usage_perc{engine="%d",model_name="m"} %s\n'
+    assert kv_cache_of(rank % (0, 0.25) + "other 3\n" + rank % (1, 0.5)) == 0.5
+    assert kv_cache_of("other 3\n") is None
 
 
 class FakeNvml:
