@@ -92,7 +92,8 @@ def told_by(device: torch.device, request: str) -> str:
         where = torch.cuda.get_device_name(device)
     else:
         model = cpu_info("model name", "CPU part") or platform.processor() or "CPU"
-        where = f"{model}, {torch.get_num_threads()} threads"
+        count = torch.get_num_threads()
+        where = f"{model}, {count} {'thread' if count == 1 else 'threads'}"
     return (
         f"{request}, alone, in transformers {version('transformers')} in {kind} on {where}; medians of "
         f"{_ROUNDS * _RUNS} runs in turns"
