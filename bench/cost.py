@@ -4,7 +4,7 @@
     make bench-cost SIZES="15M 60M"
 
 Random LLaVAs of growing size, bf16 on disk, are compressed to half of their FLOPs, each in a process
-of its own; nothing is evaluated, which needs a whole model in float32. Writes `runs/bench/cost.json`
+of its own; nothing is evaluated, which needs whole models. Writes `runs/bench/cost.json`
 after every size, and in the end a table in docs/results.md: seconds by stage, the process's peak of
 resident memory (pages of the mapped weights included), the exponents fitted by least squares on
 logarithms, and whether the largest stayed under its weights + 2 GB. Sizes that are done are kept; start

@@ -26,7 +26,7 @@ def speed_plot(folder: Path) -> None:
     }
     loads = list(dict.fromkeys(load for cases in read.values() for load in cases))
     width = 0.8 / max(1, len(read))
-    with _drawn(folder / "speed.svg", 1) as (axes,):
+    with drawn(folder / "speed.svg") as (axes,):
         for number, (label, cases) in enumerate(read.items()):
             at = [loads.index(load) + (number - (len(read) - 1) / 2) * width for load in cases]
             found = list(cases.values())
@@ -53,25 +53,26 @@ def cost_plot(content: Mapping[str, Any], path: Path) -> None:
     weights, peak = (
         np.array([row[key] for row in rows]) / 1e9 for key in ("weight_bytes", "peak_memory_bytes")
     )
-    with _drawn(path, 2) as (left, right):
+    with drawn(path, count=2) as (left, right):
         left.plot(params, seconds, "o", color="C0", label="measured")
         if (power := content["summary"]["exponent_seconds"]) is not None:
             middle = np.exp(np.log(seconds).mean() - power * np.log(params).mean())
             left.plot(params, middle * params**power, "-", color="C0", label=f"power {power:.2f}")
-        left.set(xscale="log", yscale="log", xlabel="parameters", ylabel="seconds on two cores")
+        left.set(xscale="log", yscale="log", xlabel="parameters", ylabel="seconds")
         left.legend()
         right.plot(params, peak, "o-", color="C1", label="peak memory")
         right.plot(params, weights, "s-", color="C2", label="weights")
         bound = weights + content["summary"]["headroom_bytes"] / 1e9
-        right.plot(params, bound, "--", color="gray", label="weights + 2 GB")
+        allowed = f"weights + {content['summary']['headroom_bytes'] / 1e9:g} GB"
+        right.plot(params, bound, "--", color="gray", label=allowed)
         right.set(xscale="log", xlabel="parameters", ylabel="GB")
         right.legend()
 
 
 @contextmanager
-def _drawn(path: Path, count: int) -> Iterator[tuple[Axes, ...]]:
+def drawn(path: Path, *, count: int = 1, height_in: float = 3.4) -> Iterator[tuple[Axes, ...]]:
     """Axes beside each other to draw into; written as SVG afterwards, the same for the same data."""
     with mpl.rc_context({"svg.hashsalt": "infoprune", "font.size": 9}):
-        figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+        figure = Figure(figsize=(7.5, height_in), layout="constrained")
         yield tuple(figure.subplots(1, count, squeeze=False)[0])
         figure.savefig(path, format="svg", metadata={"Date": None})

@@ -105,6 +105,7 @@ def compress(
 
         timing: Timing | None = context.obj
         measure_latency = timing.measure_latency if timing else None
+        times = timing.kept() if timing and checked.evaluation.samples else None
         replayed = read_plan(plan) if plan else None
         shown: Report | DryRun
         with stage_progress(checked) as progress:
@@ -116,8 +117,7 @@ def compress(
             else:
                 shown = pipeline.compress(
                     model, checked, out, plan=replayed, progress=progress,
-                    measure_latency=measure_latency, times=timing.kept() if timing else None,
-                    overwrite=overwrite,
+                    measure_latency=measure_latency, times=times, overwrite=overwrite,
                 )  # fmt: skip
         if as_json:
             typer.echo(json.dumps(shown.to_json(), indent=2))

@@ -12,8 +12,9 @@ paper's criterion for heads has, is inferred here, and so are its form and its w
   writes few directions costs more to keep.
 - `K`, alignment: the mean over layers of the KS distance between the spectral energy of the attention's
   output with and without gates, in closed form from the calibrated covariance.
-- `c`: the gates' expected cost, c* what attention costs in the training-free plan by whole heads; the
-  multipliers ascend while the rest descends (CoFi).
+- `c`: the gates' expected cost, c* what attention costs in the training-free plan by whole heads (in
+  the one with ranks, where heads alone cannot reach the budget); the multipliers ascend while the rest
+  descends (CoFi).
 
 How many groups of a layer the gates close, and which, is then fixed; ranks of what is left of
 attention, and FFNs, are allocated as in the training-free scheme (in the uniform layout, how many go as

@@ -44,6 +44,8 @@ _READ_SUFFIXES = {".safetensors", ".json", ".jinja", ".model", ".txt"}
 """Of the files of a model directory that a compression reads."""
 _PIECES = 3
 """Of what the pieces mean; 2: massive positions count less."""
+_ROOM_TO_ASK = 2.5
+"""Times the weights' bytes: them, and the KV cache and activations of a batch of questions."""
 _BATCH_ELEMENTS = 1 << 23
 """32 MB in float32: a layer has a handful of such activations at once."""
 Progress = Callable[[Stage, float], None]
@@ -98,6 +100,16 @@ class Job:
         from transformers import AutoProcessor
 
         return AutoProcessor.from_pretrained(self.source)
+
+    @cached_property
+    def asking_device(self) -> torch.device:
+        """Where whole models are asked: the GPU while it has room for one beside what serves there."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            weights = sum((self.source / name).stat().st_size for name in self.weights)
+            if free < _ROOM_TO_ASK * weights:
+                return torch.device("cpu")
+        return self.device
 
     @cached_property
     def request(self) -> tuple[int, int]:

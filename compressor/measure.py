@@ -86,7 +86,7 @@ def scores_of(
     model = None
     found: dict[str, list[float]] = {}
     for number, (dataset, questions) in enumerate(asked.items()):
-        piece = f"{name}-{number}.json"
+        piece = f"{name}-{device.type}-{number}.json"  # a resumed job may be where no GPU is free
         if not work.has(piece):
             model = model or assemble(directory, asking_dtype(device)).to(device)
             scores = score_examples(

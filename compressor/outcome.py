@@ -25,7 +25,8 @@ def evaluate(job: Job, plan: Plan, candidate: Candidate) -> Report:
     asking = 0.9 if timing else 1.0
     accuracy = evaluate_pair(
         job.source, candidate.directory, job.processor, job.recipe.evaluation, job.recipe.seed,
-        job.work, device=job.device, advance=lambda share: job.progress("evaluate", asking * share),
+        job.work, device=job.asking_device,
+        advance=lambda share: job.progress("evaluate", asking * share),
     )  # fmt: skip
     seconds, latency_by = _timed(job, plan, candidate) if timing else _planned(job, plan)
     sides = [
@@ -66,15 +67,14 @@ def _timed(
 ) -> tuple[tuple[float | None, float | None], str]:
     """Seconds of a request to both as measured here, and how."""
     assert job.times is not None
-    text_tokens, patches = job.request
-    visual = job.family.fixed_flops(job.config, patches).visual_tokens
-    new_tokens = job.recipe.new_tokens
-    request = f"{visual} visual, {text_tokens} text and {new_tokens} answer tokens"
+    device, new_tokens = job.asking_device, job.recipe.new_tokens
+    asked = inputs.reference_inputs(job.processor, job.request[0])
+    by = told_by(device, asked, inputs.image_token_id(job.processor), new_tokens)
     found = times_of(
-        job.times, job.config, plan.sha256, told_by(job.device, request),
+        job.times, job.config, plan.sha256, by,
         lambda: time_in_turns(
-            (job.source, candidate.directory), inputs.reference_inputs(job.processor, text_tokens),
-            new_tokens, job.device, advance=lambda share: job.progress("evaluate", 0.9 + 0.1 * share),
+            (job.source, candidate.directory), asked, new_tokens, device,
+            advance=lambda share: job.progress("evaluate", 0.9 + 0.1 * share),
         ),
     )  # fmt: skip
     return (found.original_s, found.compressed_s), found.told

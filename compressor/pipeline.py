@@ -234,7 +234,7 @@ def decide(job: Job, scores: Mapping[Tower, list[LayerScores]]) -> tuple[Plan, W
         candidate = heal(trying, plan, prune(trying, plan, work), work)
         return drop_on_validation(
             job.source, candidate.directory, job.processor, job.recipe.evaluation,
-            job.recipe.seed, (job.work, work), device=job.device,
+            job.recipe.seed, (job.work, work), device=job.asking_device,
             advance=lambda share: tries("evaluate", share),
         )  # fmt: skip
 

@@ -20,6 +20,8 @@ def show(found: Report | DryRun, out: Path) -> None:
     console = Console()
     if isinstance(found, Report):
         console.print(report_table(found, str(out)))
+        if found.latency_by is not None:
+            console.print(f"Latency: {found.latency_by}.", soft_wrap=True)
         console.print(f"Report: {out / 'report' / 'index.html'}", soft_wrap=True)
     else:
         console.print(plan_table(found))

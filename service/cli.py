@@ -12,10 +12,12 @@ import typer
 
 from compressor.cli import Timing, compress, errors_in_one_sentence
 from compressor.cli import report as report_of
+from compressor.errors import LatencyError
 from compressor.evaluate_cli import evaluate
 from compressor.latency.table import LatencyTable
 from service import alias_cli, models_cli
 from service.command import read_settings, service_errors
+from service.errors import ServiceError
 from service.keys_cli import app as keys_app
 from service.latency.cli import latency
 from service.register_cli import register_models
@@ -57,17 +59,29 @@ def _root(
     if show_version:
         typer.echo(version("infoprune"))
         raise typer.Exit
-    context.obj = Timing(measure_latency, kept=lambda: read_settings().cache_dir)
+    context.obj = Timing(measure_latency, kept=kept_times)
 
 
 def measure_latency(model: Path, progress: Callable[[float], None]) -> LatencyTable:
     """What the command compress counts the target `latency` by."""
     from service.latency.measure import latency_table
 
-    table = latency_table(model, read_settings().cache_dir, progress=progress)
+    table = latency_table(model, kept_times(), progress=progress)
     if table.doubt:
         typer.echo(f"infoprune: {table.doubt}", err=True)
     return table
+
+
+def kept_times() -> Path:
+    """Where measured times of this machine are kept.
+
+    Raises:
+        LatencyError: a setting is wrong; the sentence says which.
+    """
+    try:
+        return read_settings().cache_dir
+    except ServiceError as error:
+        raise LatencyError(str(error)) from error
 
 
 @app.command()

@@ -95,9 +95,9 @@ class ModelEntry(BaseModel):
 
 
 class Usage(BaseModel):
-    """What a worker's processes use on their machine."""
+    """What a worker's processes use on their machine; a newer manager may know more of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     cpu_s: float
     """Since they started."""

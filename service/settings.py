@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     registry_poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often the gateway reads the registry."""
     cache_dir: Path = Field(default_factory=_user_cache)
-    """Measured latency tables; by default `infoprune` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Measured times of this machine; by default `infoprune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     job_timeout_s: Annotated[int, Field(gt=0)] = 24 * 3600
     """Limit for one job."""
     job_attempts: Annotated[int, Field(ge=1)] = 3

@@ -205,12 +205,9 @@ def detail_table(rows: Sequence[Row]) -> str:
 
 def plot(rows: Sequence[Row], methods: Sequence[str], original: float, path: Any) -> None:
     """The Pareto plot: FLOPs against mean accuracy, a line a method, dashed with recovery; SVG."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    from bench.plots import drawn  # drawing takes a second to import
 
-    with mpl.rc_context({"svg.hashsalt": "infoprune", "font.size": 9}):
-        figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-        axes = figure.subplots()
+    with drawn(path, height_in=4.6) as (axes,):
         for number, method in enumerate(methods):
             own = method.startswith("ours")
             for recovered in (False, True):
@@ -229,4 +226,3 @@ def plot(rows: Sequence[Row], methods: Sequence[str], original: float, path: Any
         axes.set_xlabel("FLOPs before the first token, share of the original")
         axes.set_ylabel("accuracy, mean of three held-out sets, %")
         axes.legend(fontsize=7, ncols=2)
-        figure.savefig(path, format="svg", metadata={"Date": None})

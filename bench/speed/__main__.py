@@ -26,7 +26,7 @@ from rich.console import Console
 
 from bench.machine import describe
 from bench.page import RESULTS, markdown, write_results
-from bench.plots import speed_plot
+from bench.plots import PLANS, speed_plot
 from bench.speed.cases import Case, Shapes, cases, compare, flops_by_part, seconds_by_part
 from bench.speed.models import SIZES, Size, model_config, write_model
 from bench.speed.rivals import Rivals, rivals
@@ -47,6 +47,7 @@ BUNDLED = Path("models/shapes-llava")
 MINIMUM_PAIRS = 2
 # Both are on one GPU, and 14 GB of weights need not be written to see how fast they are.
 ON_GPU = {"memory_share": 0.42, "load_format": "dummy", "decode_graphs": True}
+PICTURE = "![Times as fast, beside the ratio of FLOPs](results/speed.svg)"
 DATASETS = ("easy-vqa", "drawn-text", "drawn-scenes")
 
 
@@ -208,8 +209,10 @@ def main() -> None:
     shown = tables(report)
     Console().print(*shown)
     if not args.tiny:
-        write_results(called, f"{markdown(*shown)}\n\n{describe()}.", report)
-        speed_plot(RESULTS.with_suffix(""))
+        picture = f"{PICTURE}\n\n" if called == "speed" else ""
+        write_results(called, f"{picture}{markdown(*shown)}\n\n{describe()}.", report)
+        if called in PLANS:
+            speed_plot(RESULTS.with_suffix(""))
 
 
 if __name__ == "__main__":

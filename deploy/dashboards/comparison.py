@@ -229,14 +229,16 @@ def _use() -> Panels:
         ),
         lines(
             "Cores and graphics cards in use",
-            "Of a model's workers, with the engine. 1: a core or a worker's cards, always busy.",
+            "Of a model's local workers, or of its pods where there are none, with the engine. 1: a "
+            "core or a worker's cards, always busy.",
             _both(_busy, ", {{on}}"),
             unit="short",
             look=SIDES,
         ),
         lines(
             "Memory",
-            "Of a model's workers, engine included: on the host, and on graphics cards.",
+            "Of a model's local workers, or of its pods where there are none, engine included: on the "
+            "host, and on graphics cards.",
             _both(_memory, ", {{on}}"),
             unit="bytes",
             look=SIDES,

@@ -140,7 +140,7 @@ GPU_BUSY = Spec(
 )  # fmt: skip
 KV_CACHE = Spec(
     "infoprune_worker_kv_cache_utilization_ratio", "gauge",
-    "Share of a local worker's KV cache that requests hold, as its engine says.", _WORKER, shared=True,
+    "Share of a local worker's KV cache in use; absent if its engine is mute.", _WORKER, shared=True,
 )  # fmt: skip
 
 # -- models and their quality

@@ -40,13 +40,26 @@ def test_a_dry_run_prints_the_plan_and_then_the_real_run_its_outcome(
 
     done = infoprune(*command)
     assert done.exit_code == 0, done.output
-    for shown in ("bytes of weights", "accuracy, easy-vqa", "Cost of this run:", "peak memory"):
+    for shown in (
+        "bytes of weights", "accuracy, easy-vqa", "latency of a request, ms", "Latency: one request",
+        "Cost of this run:", "peak memory",
+    ):  # fmt: skip
         assert shown in done.stdout
     assert "all, 100 %" in done.stderr, "the whole, beside each stage"
 
     assert infoprune("report", out).stdout.strip() == str(out / "report" / "index.html")
     data = json.loads(infoprune("report", out, "--json").stdout)
     assert data["recipe"]["flops"] == 0.5
+
+
+def test_a_wrong_setting_is_told_before_anything_is_computed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFOPRUNE_PORT", "abc")
+    found = infoprune("compress", model, "--recipe", RECIPE, "--out", tmp_path / "out")
+    assert found.exit_code == 1
+    assert "The setting PORT is wrong" in found.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_output_is_json_alone(model: Path, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_answers_that_are_kept_are_not_asked_again_and_intervals_draw_whole_pict
 ) -> None:
     work = Work(tmp_path / "work", {})
     scores, pictures = by_picture("test")
-    work.save_json("evaluate/original-0.json", [1.0] * QUESTIONS)
-    work.save_json("evaluate/compressed-0.json", scores)
+    work.save_json("evaluate/original-cpu-0.json", [1.0] * QUESTIONS)
+    work.save_json("evaluate/compressed-cpu-0.json", scores)
     evaluation = Evaluation(datasets=(DRAWN,), samples=QUESTIONS)
 
     found = evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, device=CPU, advance=ignore)
@@ -56,8 +56,8 @@ def test_answers_that_are_kept_are_not_asked_again_and_intervals_draw_whole_pict
 def test_the_bound_of_a_search_is_held_against_whole_pictures(tmp_path: Path) -> None:
     before, after = (Work(tmp_path / name, {}) for name in ("before", "after"))
     scores, pictures = by_picture("validation")
-    before.save_json("validate-0.json", [1.0] * QUESTIONS)
-    after.save_json("validate-0.json", scores)
+    before.save_json("validate-cpu-0.json", [1.0] * QUESTIONS)
+    after.save_json("validate-cpu-0.json", scores)
     evaluation = Evaluation(datasets=(DRAWN,), validation_samples=QUESTIONS)
 
     found = drop_on_validation(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from compressor.checkpoint import sha256_of
+from compressor.inputs import reference_inputs
 from compressor.latency.request import RequestTimes, time_in_turns, times_of
 from compressor.pipeline import compress
 from compressor.recipe import parse_recipe
@@ -66,8 +69,9 @@ def test_times_that_spread_are_called_doubtful(tmp_path: Path) -> None:
 def test_both_models_are_timed_in_turns(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
 
-    def times(directory: Path, *_: object) -> list[float]:
+    def times(directory: Path, *rest: Any) -> list[float]:
         asked.append(directory)
+        rest[-1](1.0)  # all of the turn is done
         return [1.0, 2.0]
 
     monkeypatch.setattr("compressor.latency.request._times", times)
@@ -78,6 +82,28 @@ def test_both_models_are_timed_in_turns(original: Path, monkeypatch: pytest.Monk
     assert asked == [original, other, original, other]
     assert first == second == [1.0, 2.0, 1.0, 2.0]
     assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_slow_models_are_asked_once(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.latency.request._TURN_S", 0.0)
+    monkeypatch.setattr("compressor.latency.request._ROUND_S", 0.0)
+    processor = AutoProcessor.from_pretrained(original)
+    asked = reference_inputs(processor, 25)
+    first, second = time_in_turns(
+        (original, original), asked, 1, torch.device("cpu"), advance=lambda share: None
+    )
+    assert len(first) == len(second) == 1, "the run that warms up"
+
+
+def test_times_that_cannot_be_kept_are_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert measured(tmp_path / "file", 1.0).original_s == 1.0
+    assert measured(tmp_path / "file", 2.0).original_s == 2.0
+
+
+def test_a_single_run_is_called_one(tmp_path: Path) -> None:
+    once = times_of(tmp_path, CONFIG, "p", "here", lambda: ([1.0], [0.5]))
+    assert once.told == "here; a single run of each"
 
 
 def test_a_report_has_the_time_of_a_request_and_is_the_same_again(
