@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from compressor.errors import CheckpointError
 from compressor.evaluate.datasets import examples
 from compressor.evaluate.generated.canvas import Split
 from compressor.evaluate.metrics import bootstrap, cautious_difference
+from compressor.job import open_job
 from compressor.measure import drop_on_validation, evaluate_pair
-from compressor.recipe import Evaluation
+from compressor.recipe import Evaluation, parse_recipe
 from compressor.work import Work
+from tests.support.random_vlm import write_random_llava
 
 DRAWN = "drawn-scenes"
 QUESTIONS = 400
@@ -75,3 +78,16 @@ def test_a_model_that_is_needed_and_missing_is_an_error(tmp_path: Path) -> None:
     work = Work(tmp_path / "work", {})
     with pytest.raises(CheckpointError):
         evaluate_pair(NO_MODEL, NO_MODEL, None, evaluation, 0, work, device=CPU, advance=ignore)
+
+
+def test_a_gpu_asks_while_it_has_room_for_weights_and_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, recipe = tmp_path / "model", parse_recipe({"flops": 0.5})
+    write_random_llava(model, kv_heads=4)
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    job = open_job(model, recipe, tmp_path / "out")
+    assert job.asking_device == job.device == CPU
+    for free, expected in ((3 * weights, "cuda"), (2 * weights, "cpu")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * weights))
+        assert replace(job, device=torch.device("cuda")).asking_device.type == expected
